@@ -1,0 +1,76 @@
+"""Stand-ins for the real trial, score and baseline: no torch, milliseconds each. ``clips.token`` says how a trial behaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from timbre_ray.cluster.functions import Functions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    step: int
+    num_clips: int
+    metrics: dict[str, float]
+    confidences: dict[str, Any]
+    audio: dict[str, str]
+    losses: list[dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    stage: str
+    done: int
+    total: int
+    values: dict[str, float]
+
+
+def trial(spec, *, worker, store, score, on_progress):
+    token, last = spec.clips.token, spec.evaluate.at_steps[-1]
+    attempt = count_call(store.root, f"{token}-{spec.seed}")
+    for step in spec.evaluate.at_steps:
+        on_progress(Progress(stage="dreambooth", done=step, total=last, values={"loss": 0.5}))
+        key = f"{token}{spec.seed}{spec.dreambooth.lr}step{step}"
+        store.get_or_compute("dreambooth", key, lambda folder: (folder / "weights").touch(), description={})
+        if token == "wrong" and step:
+            raise ValueError("flute_03.wav: silent clip")
+        if token == "killed" and step and attempt == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if token == "dies" and step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if token == "slow":
+            time.sleep(1)
+        scores = score({"step": step, "token": token, "lr": spec.dreambooth.lr}).result()
+        yield Evaluation(step=step, num_clips=2, metrics=scores, confidences={}, audio={}, losses=[{"step": step, "loss": 0.5}])
+
+
+def score(request, *, worker, store):
+    if request["token"] == "unscored":
+        raise FileNotFoundError("clip_0001.flac: missing")
+    if request["token"] == "scorer_dies" and count_call(store.root, "scorer") == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    bad = request["token"] == "nan" or request["lr"] > 0.5
+    return {"fad_held_out": float("nan") if bad else 10.0 - request["step"] / 10 + request["lr"], "duet_partner_rank": 1.0}
+
+
+def baseline(spec, *, worker, store):
+    if spec.clips.token == "no_baseline":
+        raise ValueError("held-out clips: silence")
+    return {"num_clips": 2, "metrics": {"fad_held_out": 1.0}, "audio": {}}
+
+
+def count_call(root: Path, name: str) -> int:
+    """How often this was called, over all processes."""
+    path = root / f"calls-{name}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write("x")
+    return len(path.read_text())
+
+
+STUBS = Functions(trial=trial, score=score, baseline=baseline)

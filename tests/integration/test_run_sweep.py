@@ -1,0 +1,170 @@
+"""Sweeps on real Ray with stub trials: what finishes, what fails and with which reason, what is kept."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import ray
+import stub_functions
+import yaml
+from ray import cloudpickle
+from rich.console import Console
+from stub_functions import STUBS
+
+from timbre_ray.cluster.resources import InfeasibleError, ray_session
+from timbre_ray.cluster.run import Outcome, run_sweep
+from timbre_ray.ledger import Ledger
+from timbre_ray.sweep import load_sweep
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session():
+    cloudpickle.register_pickle_by_value(sys.modules[stub_functions.__name__])  # the workers cannot import the tests
+    with ray_session(address=None, threads=1):
+        yield
+
+
+@pytest.fixture
+def write_sweep(tmp_path):
+    def write(*, arms: dict, **parts):
+        clips = tmp_path / "flute"
+        clips.mkdir(exist_ok=True)
+        for number in range(4):
+            (clips / f"flute_{number}.wav").write_bytes(b"never read")
+        body = {
+            "name": "stubs",
+            "base": {"clips": {"path": str(clips)}, "evaluate": {"at_steps": [0, 25], "num_clips": 2}, "dreambooth": {"steps": 25}},
+            "arms": arms,
+            "run": {
+                "resources": {"train": {"cpu": 1}, "score": {"cpu": 0}},
+                "storage": str(tmp_path / "store"),
+                "results": str(tmp_path / "results"),
+            },
+        }
+        body["run"] |= parts.pop("run", {})
+        path = tmp_path / "stubs.yaml"
+        path.write_text("# Question: do the stubs run?\n" + yaml.safe_dump(body | parts))
+        return load_sweep(path)
+
+    return write
+
+
+def run(sweep) -> tuple[Outcome, str, dict[str, dict]]:
+    """The outcome, what was printed, and the records by arm."""
+    text = io.StringIO()
+    outcome = run_sweep(sweep, functions=STUBS, console=Console(file=text, width=200))
+    return outcome, text.getvalue(), {record["arm"]: record for record in Ledger(outcome.results).trials()}
+
+
+def num_calls(sweep, name: str) -> int:
+    path = Path(sweep.run.storage) / f"calls-{name}"
+    return len(path.read_text()) if path.exists() else 0
+
+
+def token(name: str) -> dict:
+    return {"clips": {"token": name}}
+
+
+def test_failures_have_reasons_and_do_not_stop_the_others(write_sweep):
+    names = ("good", "wrong", "nan", "unscored", "killed")
+    sweep = write_sweep(arms={name: token(name) for name in names})
+    outcome, printed, records = run(sweep)
+
+    assert outcome.exit_code == 1
+    assert {name: records[name]["status"] for name in names} == {
+        "good": "finished", "wrong": "failed", "nan": "failed", "unscored": "failed", "killed": "finished",
+    }  # fmt: skip
+    assert records["wrong"]["error"] == {"type": "ValueError", "message": "flute_03.wav: silent clip", "stage": "dreambooth"}
+    assert records["nan"]["error"]["type"] == "FloatingPointError"
+    assert "fad_held_out is nan" in records["nan"]["error"]["message"]
+    assert records["unscored"]["error"] == {"type": "FileNotFoundError", "message": "clip_0001.flac: missing", "stage": "score"}
+    assert len(outcome.failed) == 3
+    assert "silent clip" in printed
+
+    # A worker that was killed is tried again; an error that would come back is not.
+    assert num_calls(sweep, "killed-0") == 2
+    assert {name: num_calls(sweep, f"{name}-0") for name in ("wrong", "nan", "unscored")} == {"wrong": 1, "nan": 1, "unscored": 1}
+
+    good = records["good"]
+    assert [evaluation["step"] for evaluation in good["evaluations"]] == [0, 25]
+    assert good["losses"] == [{"step": 25, "loss": 0.5}]
+    assert [(stage["stage"], stage["reused"]) for stage in good["stages"]] == [("dreambooth", False)] * 2
+    assert good["wall_s"] >= 0 and good["error"] is None
+    # The killed trial found its first stage in the store and still counts it as its own.
+    assert [stage["reused"] for stage in records["killed"]["stages"]] == [False, False]
+    assert list(Ledger(outcome.results).baselines()) == ["flute"]
+
+
+def test_a_second_run_keeps_what_finished(write_sweep):
+    sweep = write_sweep(arms={"one": token("one"), "two": token("two")}, grid={"seed": [0, 1]})
+    first, _, _ = run(sweep)
+    assert (len(first.finished), first.exit_code) == (4, 0)
+    second, printed, _ = run(sweep)
+    assert (second.num_kept, second.finished, second.exit_code) == (4, (), 0)
+    assert "4 kept, 0 to run" in printed
+    assert [num_calls(sweep, name) for name in ("one-0", "one-1", "two-0", "two-1")] == [1, 1, 1, 1]
+
+    edited = write_sweep(arms={"one": token("one"), "three": token("three")}, grid={"seed": [0, 1]})
+    third, printed, _ = run(edited)
+    assert (third.num_kept, len(third.finished)) == (2, 2)
+    assert "2 no longer planned" in printed
+
+
+def test_a_worker_that_always_dies_fails_with_a_reason(write_sweep):
+    sweep = write_sweep(arms={"dies": token("dies")})
+    outcome, _, records = run(sweep)
+    assert outcome.exit_code == 1
+    assert records["dies"]["status"] == "failed" and records["dies"]["error"]["message"]
+    assert len(records["dies"]["evaluations"]) == 1
+    assert num_calls(sweep, "dies-0") == 1 + sweep.run.max_failures
+
+
+def test_a_dead_scorer_is_started_again(write_sweep):
+    outcome, _, records = run(write_sweep(arms={"scorer_dies": token("scorer_dies")}))
+    assert outcome.exit_code == 0
+    assert len(records["scorer_dies"]["evaluations"]) == 2
+
+
+def test_a_failed_baseline_is_a_failure_with_a_reason(write_sweep):
+    outcome, _, _ = run(write_sweep(arms={"no_baseline": token("no_baseline")}))
+    assert len(outcome.finished) == 1
+    assert outcome.failed == {"baseline of flute": "ValueError in baseline: held-out clips: silence"}
+
+
+def test_infeasible_resources_name_what_is_missing(write_sweep):
+    sweep = write_sweep(arms={"good": {}}, run={"resources": {"train": {"cpu": 1, "gpu": 64}}})
+    with pytest.raises(InfeasibleError, match=r"run\.resources\.train\.gpu=64.*largest of 1 node"):
+        run(sweep)
+
+
+def test_search_with_asha_ends_nan_trials_as_failed(write_sweep, monkeypatch):
+    from timbre_ray.cluster import search
+
+    studies = []
+    make = search.optuna_search
+    monkeypatch.setattr(search, "optuna_search", lambda *a: studies.append(make(*a)) or studies[-1])
+    space = {"dreambooth.lr": {"type": "categorical", "choices": [0.1, 0.2, 0.9]}}
+    settings = {"metric": "fad_held_out", "mode": "min", "num_trials": 8, "seed": 3, "space": space}
+    settings["scheduler"] = {"name": "asha", "grace_period": 1, "reduction_factor": 2}
+    sweep = write_sweep(arms={"base": {}}, search=settings)
+    outcome, _, _ = run(sweep)
+
+    records = Ledger(outcome.results).trials()
+    failed = [r for r in records if r["status"] == "failed"]
+    assert failed and all(r["spec"]["dreambooth"]["lr"] == 0.9 for r in failed)
+    assert {trial.state.name for trial in studies[0].study.trials} == {"COMPLETE", "FAIL"}
+    assert all(r["evaluations"] for r in records if r["status"] == "finished")
+
+    again, printed, _ = run(sweep)
+    assert again.num_kept == len([r for r in records if r["status"] == "finished"])
+    assert json.dumps([r["trial_id"] for r in failed]) and "kept" in printed
+
+
+def test_ray_is_left_running_for_the_caller(session):
+    assert ray.is_initialized()

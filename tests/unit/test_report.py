@@ -1,0 +1,316 @@
+"""The report on a synthetic ledger and store: hand-computed tables, planted effects and nulls, escaping, self-containment."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from timbre_ray import report
+from timbre_ray.ledger import Ledger
+from timbre_ray.report import claims, summary, tables
+from timbre_ray.report.results import Results, load
+from timbre_ray.store import Store
+
+ARMS = {  # name: (method, epochs of teacher forcing)
+    "base": ("direct", 0),
+    "base-teacher": ("direct", 5),
+    "base-prior": ("prior", 0),
+    "base-lora": ("lora", 0),
+    "base-teacher-mixclass-prior": ("mixclass_prior", 5),
+}
+NASTY = "<script>alert('x')</script> & \"co\""
+PLANTED = {  # arm: (FAD at 0, 25, 300; solo piano at 0, 300; duet rank at 0, 300)
+    "base": (9.0, 8.0, 4.0, 0.90, 0.10, 1.0, 6.0),
+    "base-teacher": (7.0, 6.0, 3.8, 0.90, 0.12, 1.0, 6.0),
+    "base-prior": (9.0, 8.0, 4.0, 0.90, 0.80, 1.0, 2.0),
+    "base-lora": (9.0, 8.5, 5.0, 0.90, 0.50, 1.0, 3.0),
+    "base-teacher-mixclass-prior": (7.0, 6.0, 3.0, 0.90, 0.92, 1.0, 1.0),
+}
+Scores = Callable[[str, str, int, int], Mapping[str, float]]
+
+
+def planted(arm: str, target: str, seed: int, step: int) -> dict[str, float]:
+    """Effects far above the jitter between seeds; nothing jitters at step 0 of an arm without teacher forcing."""
+    fad0, fad25, fad300, piano0, piano300, rank0, rank300 = PLANTED[arm]
+    jitter = (seed - 1) * 0.01 * (1 + len(arm) % 3) * (step > 0 or "teacher" in arm)
+    fad = {0: fad0, 25: fad25, 300: fad300}[step] + jitter + (1.0 if target.endswith("v2") else 0.0)
+    share = step / 300
+    piano, rank = piano0 + share * (piano300 - piano0), rank0 + share * (rank300 - rank0)
+    return {
+        "fad_held_out": fad, "fad_train": fad / 2, "solo_target_confidence": 0.5, "duet_partner_rank": rank + jitter,
+        "duet_partner_confidence": piano / 2, "duet_target_confidence": 0.4, "partner_confidence": piano + jitter / 10,
+        "partner_rank": rank,
+    }  # fmt: skip
+
+
+def null(arm: str, target: str, seed: int, step: int) -> dict[str, float]:
+    """The same for every arm and step, but for noise that has no direction."""
+    noise = np.random.default_rng([len(arm), len(target), seed, step]).normal
+    scores = planted("base", target, 1, 0)
+    return {name: value + float(noise(0, 0.5)) for name, value in scores.items()}
+
+
+def write_clips(store: Store, stage: str, key: str, names: list[str], prompt: str, gain: float) -> None:
+    def produce(folder: Path) -> None:
+        time = np.arange(4000) / 16000
+        for name in names:
+            soundfile.write(folder / name, gain * np.sin(2 * np.pi * 440 * time), 16000)
+        (folder / "clips.json").write_text(json.dumps({"prompt": prompt, "seed": 0, "files": names}))
+
+    if not store.has(stage, key):
+        store.get_or_compute(stage, key, produce, description={})
+
+
+def write_sweep(
+    tmp_path: Path, scores: Scores = planted, *, seeds: tuple[int, ...] = (0, 1, 2), arms: tuple[str, ...] = tuple(ARMS),
+    targets: tuple[str, ...] = ("chinese_flute_v1", "chinese_flute_v2"),
+) -> tuple[Path, Path]:  # fmt: skip
+    folder, store_root = tmp_path / "results" / "synthetic", tmp_path / "store"
+    ledger, store = Ledger(folder), Store(store_root)
+    planned = []
+    for target in targets:
+        write_clips(store, "encode", f"real-{target}", ["train_0000.flac", "held_out_0000.flac"], "", 0.4)
+        metrics = {"fad_held_out": 0.75, "solo_target_confidence": 0.95}
+        baseline = {"target": target, "num_clips": 24, "metrics": metrics, "audio": {"real": f"real-{target}"}}
+        ledger.write_baseline(target, baseline)
+        for seed in seeds:
+            for arm in arms:
+                record = trial_record(arm, target, seed, scores)
+                planned.append(record["trial_id"])
+                ledger.write_trial(record)
+                for evaluation in record["evaluations"]:
+                    for prompt, key in evaluation["audio"].items():
+                        write_clips(store, "generate", key, ["clip_0000.flac"], f"{prompt} {NASTY}", 0.05 * (1 + len(prompt)))
+    ledger.write_sweep({"name": "synthetic", "question": f"What is kept? {NASTY}", "arms": list(arms), "planned": planned,
+                        "text": "name: synthetic # <b>", "run": {}, "provenance": {"python": "3.11"}})  # fmt: skip
+    return folder, store_root
+
+
+def trial_record(arm: str, target: str, seed: int, scores: Scores) -> dict[str, Any]:
+    method, epochs = ARMS[arm]
+    evaluations = [
+        {"step": step, "num_clips": 24, "metrics": dict(scores(arm, target, seed, step)), "confidences": {},
+         "audio": {p: f"{arm}-{target}-{step}-{p}" for p in ("solo", "duet", "partner")}}
+        for step in (0, 25, 300)
+    ]  # fmt: skip
+    return {
+        "schema": 1, "trial_id": f"{arm}-{target}-s{seed}", "trial_key": "k", "arm": arm, "target": target, "seed": seed,
+        "point": {"clips.path": f"mini:{target}", "seed": seed}, "status": "finished", "error": None,
+        "spec": {"dreambooth": {"method": method}, "teacher": {"epochs": epochs}}, "evaluations": evaluations,
+        "stages": [{"stage": "teach", "key": "k", "seconds": 1.0, "reused": False}], "losses": [], "wall_s": 12.0,
+    }  # fmt: skip
+
+
+def fail(folder: Path, trial_id: str, message: str) -> None:
+    ledger = Ledger(folder)
+    error = {"type": "ValueError", "message": message, "stage": "score"}
+    ledger.write_trial({**ledger.trials()[0], **(ledger.trial(trial_id) or {}), "status": "failed", "error": error})
+
+
+def table_of(results: Results, number: str) -> tables.Table:
+    return next(table for table in tables.build_all(results, None) if table.number == number)
+
+
+def verdicts(results: Results) -> list[str]:
+    return [judgement.verdict for judgement in claims.judge_all(results)]
+
+
+def test_tables_equal_hand_computed_numbers(tmp_path: Path) -> None:
+    results = load(write_sweep(tmp_path)[0])
+    version1 = table_of(results, "3").sections[0]
+    assert [row.label for row in version1.rows] == [tables.FLOOR_LABEL, tables.UNTOUCHED_LABEL, *ARMS]
+    floor, untouched, base = version1.rows[:3]
+    assert (floor.cells[0].mean, floor.cells[1], floor.num_clips) == (0.75, None, "24")
+    assert (untouched.cells[0].mean, untouched.cells[0].std, untouched.num_seeds) == (9.0, None, 3)
+    assert base.cells[0].mean == pytest.approx(4.0)
+    assert base.cells[0].std == pytest.approx(0.02)  # 3.98, 4.00, 4.02
+    assert base.cells[1].mean == pytest.approx(2.0)
+    assert [row.label for row in version1.rows if row.cells[0].is_best] == ["base-teacher-mixclass-prior"]
+    assert table_of(results, "4").sections[0].rows[2].cells[0].mean == pytest.approx(5.0)
+    assert [row.label for row in table_of(results, "2").sections[0].rows[2:]] == ["base", "base-teacher"]
+    assert [c.mean for c in table_of(results, "5").sections[0].rows[1].cells if c] == pytest.approx([1.0, 1 + 5 / 12, 6.0])
+    assert table_of(results, "7").sections[1].rows[0].label == tables.UNTOUCHED_LABEL
+
+
+def test_planted_effects_hold(tmp_path: Path) -> None:
+    assert verdicts(load(write_sweep(tmp_path)[0])) == ["holds"] * 5
+
+
+def test_noise_decides_nothing(tmp_path: Path) -> None:
+    results = load(write_sweep(tmp_path, null)[0])
+    assert verdicts(results)[:4] == ["cannot be told apart"] * 4
+    assert verdicts(results)[4] != "holds"
+
+
+def test_reversed_effects_do_not_hold(tmp_path: Path) -> None:
+    def reverse(arm: str, target: str, seed: int, step: int) -> dict[str, float]:
+        return {name: 10 - value for name, value in planted(arm, target, seed, step).items()}
+
+    assert verdicts(load(write_sweep(tmp_path, reverse)[0])) == ["does not hold"] * 5
+
+
+def test_interval_is_the_paired_t_interval(tmp_path: Path) -> None:
+    def scores(arm: str, target: str, seed: int, step: int) -> dict[str, float]:
+        found = planted(arm, target, 1, step)
+        return {**found, "fad_held_out": 5.0 + 10 * seed - (arm == "base-teacher") * (1.0 + seed)}
+
+    results = load(write_sweep(tmp_path, scores, targets=("chinese_flute_v1",))[0])
+    comparison = claims.teacher_forcing_lowers_fad(results).comparisons[0]
+    assert comparison.num_pairs == 3
+    assert comparison.difference == pytest.approx(-2.0)  # -1, -2, -3
+    half = 4.302652729911275 / 3**0.5  # t(0.975, 2) times sd 1 over root 3
+    assert comparison.interval == pytest.approx((-2.0 - half, -2.0 + half))
+    assert comparison.outcome == "cannot be told apart"
+
+
+def test_one_seed_has_no_verdict_and_missing_arms_are_said(tmp_path: Path) -> None:
+    one = load(write_sweep(tmp_path / "one", seeds=(0,), targets=("mine",))[0])
+    assert verdicts(one) == ["cannot be told apart"] * 5
+    assert [table.number for table in tables.build_all(one, None)] == ["2", "3", "5", "6", "7"]
+    few = load(write_sweep(tmp_path / "few", arms=("base", "base-lora"))[0])
+    assert verdicts(few) == ["not measured", "holds", "not measured", "not measured", "not measured"]
+
+
+def test_a_failed_trial_is_named_and_left_out(tmp_path: Path) -> None:
+    folder, store = write_sweep(tmp_path)
+    fail(folder, "base-prior-chinese_flute_v1-s2", f"clip 3: no finite sample {NASTY}")
+    results = load(folder)
+    assert summary.completeness(results).startswith("29 of 30 planned trials finished, 1 failed, 0 not finished")
+    prior = next(row for row in table_of(results, "3").sections[0].rows if row.label == "base-prior")
+    assert (prior.num_seeds, prior.cells[0].mean) == (2, pytest.approx(3.99))
+    page = report.build(folder, store, tmp_path / "out").read_text()
+    assert "base-prior-chinese_flute_v1-s2" in page and "clip 3: no finite sample" in page
+    assert "clip 3: no finite sample &lt;script" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_orphaned_and_unplanned_trials_are_left_out(tmp_path: Path) -> None:
+    folder, _ = write_sweep(tmp_path, arms=("base", "base-prior"))
+    ledger = Ledger(folder)
+    ledger.write_trial({**ledger.trials()[0], "orphaned": True})
+    ledger.write_trial({**ledger.trials()[0], "trial_id": "stray"})
+    assert len(load(folder).trials) == 11
+
+
+def test_the_page_is_escaped_and_needs_nothing_else(tmp_path: Path) -> None:
+    folder, store = write_sweep(tmp_path)
+    page = report.build(folder, store, tmp_path / "out").read_text()
+    assert "<script" not in page and "&lt;script&gt;alert" in page
+    assert "http://" not in page and "https://" not in page
+    assert all(source.startswith("data:audio/ogg;base64,") for source in re.findall(r'src="([^"]*)"', page))
+    assert page.count("<audio") == 2 * (1 + 3 + 3 * len(ARMS))
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
+    assert page.count("<svg") == page.count("</title><desc") == 6
+    assert "<script" not in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_csv_and_latex(tmp_path: Path) -> None:
+    folder, store = write_sweep(tmp_path)
+    out = tmp_path / "out"
+    report.build(folder, store, out)
+    with (out / "tables" / "table-3-fad.csv").open() as file:
+        lines = [line for line in csv.DictReader(file) if line["row"] == "base" and line["metric"] == "fad_held_out"]
+    assert len(lines) == 1
+    assert (float(lines[0]["mean"]), float(lines[0]["std"])) == (pytest.approx(4.0), pytest.approx(0.02))
+    assert (lines[0]["num_seeds"], lines[0]["num_clips"], lines[0]["paper"]) == ("3", "24", "")
+    tex = (out / "tables" / "table-2-teacher-forcing.tex").read_text()
+    assert r"\toprule" in tex and r"chinese\_flute\_v1" in tex and r"\multicolumn{2}{c}{step 25}" in tex
+    body = [line for line in tex.splitlines() if line.startswith("base")]
+    assert len(body) == 4 and all(line.count("&") == 8 for line in body)
+    with (out / "tables" / "trials.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 30 * 3 * 8
+
+
+def test_paper_values_are_shown_only_where_given(tmp_path: Path) -> None:
+    folder, store = write_sweep(tmp_path)
+    assert "not on file" in report.build(folder, store, tmp_path / "out").read_text()
+    (folder / "paper_values.yaml").write_text("3:\n  base-prior: 1.25\n  untouched: 'a / b'\n2:\n  base: {chinese_flute_v2: 7}\n")
+    report.build(folder, store, tmp_path / "out")
+    given = (tmp_path / "out" / "report.md").read_text()
+    assert given.count("paper (audioldm2-large, other data)") == 2
+    assert re.search(r"\| base-prior \|.*\| 1\.25 \|\n", given) and "| a / b |\n" in given
+    assert given.count("| 7 |") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("3: {base-pror: 1}", r"paper_values\.yaml: 3\.base-pror: no such arm; nearest: base-prior"),
+        ("8: {base: 1}", r"8: no such table"),
+        ("3: {base: [1]}", r"3\.base=\[1\]: must be a number or a text"),
+        ("- 3", "must map tables"),
+    ],
+)
+def test_faulty_paper_values_are_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    folder, store = write_sweep(tmp_path, seeds=(0,))
+    (folder / "paper_values.yaml").write_text(text)
+    with pytest.raises(ValueError, match=complaint):
+        report.build(folder, store, tmp_path / "out")
+
+
+def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    def scores(arm: str, target: str, seed: int, step: int) -> dict[str, float]:
+        return {**planted(arm, target, seed, step), "fad_train": float("nan")}
+
+    with pytest.raises(ValueError, match=r"step=0\]\.metrics\.fad_train=nan"):
+        load(write_sweep(tmp_path, scores, seeds=(0,))[0])
+
+
+def test_a_report_without_its_store_says_so(tmp_path: Path) -> None:
+    folder, _ = write_sweep(tmp_path, seeds=(0,))
+    page = report.build(folder, tmp_path / "elsewhere", tmp_path / "out").read_text()
+    assert "not in the store" in page and "<audio" not in page
+
+
+def test_nothing_finished_yet_still_makes_a_page(tmp_path: Path) -> None:
+    folder, store = write_sweep(tmp_path, arms=("base",), seeds=(0,), targets=("mine",))
+    fail(folder, "base-mine-s0", "no clip could be read")
+    page = report.build(folder, store, tmp_path / "out").read_text()
+    assert "No trial has finished yet" in page and "no clip could be read" in page
+
+
+def test_clips_of_a_table_have_one_level(tmp_path: Path) -> None:
+    from base64 import b64decode
+    from io import BytesIO
+
+    from timbre_ray.report.listening import gather
+
+    folder, store = write_sweep(tmp_path, seeds=(0,))
+    levels = []
+    for row in gather(load(folder), store)[0].rows:
+        for player in row.players.values():
+            samples, _ = soundfile.read(BytesIO(b64decode((player.uri or "").partition(",")[2])))
+            levels.append(20 * np.log10(np.sqrt(np.mean(samples[800:-800] ** 2))))
+    assert max(levels) - min(levels) < 0.5
+    assert np.mean(levels) == pytest.approx(-20, abs=1)
+
+
+def test_a_grid_over_other_settings_keeps_them_apart(tmp_path: Path) -> None:
+    folder, _ = write_sweep(tmp_path, arms=("base",), seeds=(0,), targets=("mine",))
+    ledger = Ledger(folder)
+    record = ledger.trials()[0]
+    ledger.write_sweep({**ledger.sweep(), "planned": 2})
+    for rate in (1e-5, 1e-4):
+        ledger.write_trial({**record, "trial_id": f"base-{rate}", "point": {**record["point"], "dreambooth.lr": rate}})
+    (folder / "trials" / f"{record['trial_id']}.json").unlink()
+    assert [arm.label for arm in load(folder).arms] == ["base (dreambooth.lr=0.0001)", "base (dreambooth.lr=1e-05)"]
+
+
+def test_neither_torch_nor_ray_is_imported(tmp_path: Path) -> None:
+    folder, store = write_sweep(tmp_path, arms=("base",), seeds=(0,), targets=("mine",))
+    code = (
+        "import sys; from pathlib import Path; from timbre_ray import report; report.build(*map(Path, sys.argv[1:])); "
+        "assert not {'torch', 'ray'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder), str(store), str(tmp_path / "out")], check=True)

@@ -1,0 +1,266 @@
+"""The command line. Nothing heavy is imported before a command needs it: help appears at once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from timbre_ray.cluster.run import Outcome
+    from timbre_ray.ledger import Difference
+    from timbre_ray.sweep import Sweep
+
+OK, TRIALS_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="YAML file of the sweep.")]
+Storage = Annotated[str | None, typer.Option(help="Folder of the store; default: run.storage of the sweep.")]
+Results = Annotated[str | None, typer.Option(help="Folder of the results; default: run.results of the sweep.")]
+ResultsRoot = Annotated[Path, typer.Option("--results", help="Folder that holds the results of the sweeps.")]
+Clips = Annotated[
+    str | None, typer.Option(metavar="PATH", help="Recordings to learn from, instead of base.clips.path, in every trial.")
+]
+
+
+@dataclasses.dataclass
+class _Settings:
+    debug: bool = False
+
+
+_settings = _Settings()
+
+
+def main() -> None:
+    """Entry point of ``timbre-ray``."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"timbre-ray {importlib.metadata.version('timbre-ray')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Teach AudioLDM2 the timbre of an instrument, in many ways at once, and compare them.
+
+    \b
+    Example:
+      timbre-ray run sweeps/demo.yaml
+    """
+    _settings.debug = debug
+
+
+@app.command()
+def plan(sweep_file: SweepFile, results: Results = None, clips: Clips = None) -> None:
+    """Show the trials of a sweep and what a run would do: keep, run, changed, orphaned.
+
+    \b
+    Example:
+      timbre-ray plan sweeps/mini-ablation.yaml
+    """
+    with _clear_errors():
+        from timbre_ray.ledger import Ledger
+
+        sweep = _load(sweep_file, storage=None, results=results, clips=clips)
+        ledger = Ledger(Path(sweep.run.results) / sweep.name)
+        typer.echo(f"{sweep.name}: {sweep.question}")
+        if sweep.search:
+            _echo_search(sweep)
+        else:
+            _echo_difference(sweep, ledger.difference(sweep.trials))
+
+
+@app.command()
+def run(
+    sweep_file: SweepFile,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster, such as auto or ray://HOST:10001; default: this machine.")] = None,
+    storage: Storage = None,
+    results: Results = None,
+    clips: Clips = None,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+) -> None:
+    """Run what a sweep lacks. Stopped at any moment, the same command goes on where it was.
+
+    \b
+    Examples:
+      timbre-ray run sweeps/demo.yaml
+      timbre-ray run sweeps/demo.yaml --clips recordings/my_flute
+    """
+    with _clear_errors():
+        from timbre_ray.cluster.run import run_sweep
+
+        sweep = _load(sweep_file, storage=storage, results=results, clips=clips)
+        try:
+            outcome = run_sweep(sweep, address=address)
+        except KeyboardInterrupt:
+            typer.echo("Interrupted. The same command goes on from here.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        _echo_outcome(outcome)
+        if report and (outcome.finished or outcome.num_kept):
+            _build_report(outcome.results, Path(sweep.run.storage), Path("reports") / sweep.name)
+        raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(metavar="NAME_OR_FOLDER", help="Name of a sweep, or the folder of its results.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: reports/NAME.")] = None,
+    storage: Storage = None,
+    results: ResultsRoot = Path("results"),
+) -> None:
+    """Write the tables and the page of a sweep, also while it runs.
+
+    \b
+    Example:
+      timbre-ray report mini-ablation --out reports/mini-ablation
+    """
+    with _clear_errors():
+        folder = _results_folder(name, results)
+        _build_report(folder, _store_root(folder, storage), out or Path("reports") / folder.name)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to play, the token among it.")],
+    source: Annotated[str, typer.Option("--from", metavar="TRIAL_ID_OR_ARM", help="A finished trial, or an arm (its first seed).")],
+    num: Annotated[int, typer.Option("-n", "--num", min=1, help="Clips.")] = 4,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")] = Path("out"),
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    storage: Storage = None,
+    results: ResultsRoot = Path("results"),
+) -> None:
+    """Generate clips with the model of a finished trial.
+
+    \b
+    Example:
+      timbre-ray generate --from large-gpt2-prior "A recording of a piano with sks flute." -n 4 -o out/
+    """
+    with _clear_errors():
+        folder, record = _find_trial(source, results)
+        store_root = _store_root(folder, storage)
+        from pydantic import TypeAdapter
+
+        from timbre_ray import stages
+        from timbre_ray.specs import TrialSpec
+        from timbre_ray.store import Store
+
+        spec = TypeAdapter(TrialSpec).validate_python(record["spec"])
+        for path in stages.generate_from(spec, prompt, num_clips=num, seed=seed, out=out, store=Store(store_root)):
+            typer.echo(path)
+
+
+@contextlib.contextmanager
+def _clear_errors() -> Iterator[None]:
+    """The user's mistakes end in one message and exit code 2; --debug shows the traceback as well."""
+    try:
+        yield
+    except (ValueError, OSError, LookupError, RuntimeError) as error:
+        if _settings.debug or isinstance(error, typer.Exit):
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        typer.echo(f"Error: {message}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+
+
+def _load(path: Path, *, storage: str | None, results: str | None, clips: str | None) -> Sweep:
+    from timbre_ray.sweep import load_sweep
+
+    sweep = load_sweep(path, clips=clips)
+    changes = {name: value for name, value in (("storage", storage), ("results", results)) if value is not None}
+    return dataclasses.replace(sweep, run=dataclasses.replace(sweep.run, **changes))
+
+
+def _echo_difference(sweep: Sweep, difference: Difference) -> None:
+    states = {trial.trial_id: "keep" for trial in difference.keep} | {trial.trial_id: "changed" for trial in difference.changed}
+    for trial in sweep.trials:
+        typer.echo(f"  {states.get(trial.trial_id, 'run'):9} {trial.trial_id}")
+    for trial_id in (*difference.superseded, *difference.orphaned):
+        typer.echo(f"  {'orphaned':9} {trial_id}")
+    typer.echo(
+        f"{len(sweep.trials)} trials: {len(difference.keep)} keep, {len(difference.run)} run, {len(difference.changed)} changed; "
+        f"{len(difference.superseded) + len(difference.orphaned)} orphaned"
+    )
+    typer.echo(_shared_stages(sweep))
+
+
+def _echo_search(sweep: Sweep) -> None:
+    assert sweep.search is not None
+    goal = f"{sweep.search.mode} {sweep.search.metric}"
+    typer.echo(f"a search of {sweep.search.num_trials} trials ({goal}); the trials are chosen as it runs, over:")
+    for key, dimension in sweep.search.space.items():
+        limits = list(dimension.choices) if dimension.choices else f"{dimension.low} to {dimension.high}"
+        typer.echo(f"  {key}: {limits}")
+
+
+def _shared_stages(sweep: Sweep) -> str:
+    """How much the trials share, from the specs alone. Training is shared by steps as well, which the store finds out."""
+    specs = [trial.spec for trial in sweep.trials]
+    encoded = {(s.backbone, s.clips) for s in specs}
+    taught = {(s.backbone, s.clips, s.teacher, s.prompts, s.seed) for s in specs if s.teacher.epochs}
+    return f"distinct sets of clips to encode: {len(encoded)}; distinct teacher forcings: {len(taught)}"
+
+
+def _echo_outcome(outcome: Outcome) -> None:
+    typer.echo(f"{len(outcome.finished)} finished, {outcome.num_kept} kept, {len(outcome.failed)} failed: {outcome.results}")
+    if outcome.num_unfinished:
+        typer.echo(f"{outcome.num_unfinished} not finished within run.time_budget_s; the same command goes on.", err=True)
+    for trial_id, reason in outcome.failed.items():
+        typer.echo(f"  failed {trial_id}: {reason}", err=True)
+
+
+def _build_report(results: Path, store: Path, out: Path) -> None:
+    from timbre_ray import report as report_package
+
+    typer.echo(f"Report: {report_package.build(results, store, out)}")
+
+
+def _results_folder(name: str, results: Path) -> Path:
+    for folder in (results / name, Path(name)):
+        if (folder / "trials").is_dir():
+            return folder
+    raise ValueError(f"{name}: no results found, neither in {results / name} nor in {name}. {_known_names(name, results)}")
+
+
+def _known_names(name: str, results: Path) -> str:
+    names = [p.parent.name for p in sorted(results.glob("*/trials"))]
+    return _nearest(name, names) if names else f"{results} holds no results yet: start with `timbre-ray run`."
+
+
+def _store_root(results_folder: Path, storage: str | None) -> Path:
+    from timbre_ray.ledger import Ledger
+
+    return Path(storage or Ledger(results_folder).sweep()["run"]["storage"])
+
+
+def _find_trial(source: str, results: Path) -> tuple[Path, dict[str, Any]]:
+    """The newest finished trial of that id, else of that arm with the lowest seed."""
+    from timbre_ray.ledger import Ledger
+
+    found = [(p.parent, r) for p in sorted(results.glob("*/trials")) for r in Ledger(p.parent).trials() if r["status"] == "finished"]
+    matches = [f for f in found if f[1]["trial_id"] == source] or [f for f in found if f[1]["arm"] == source]
+    if not matches:
+        names = [r["trial_id"] for _, r in found] + sorted({r["arm"] for _, r in found})
+        hint = _nearest(source, names) if names else f"{results} holds no finished trial yet: start with `timbre-ray run`."
+        raise ValueError(f"--from {source}: no finished trial and no arm of that name in {results}. {hint}")
+    return min(matches, key=lambda f: (f[1]["seed"], -f[1]["finished"]))
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
+    return f"Did you mean {close[0]}?" if close else f"There are: {', '.join(names[:10])}."

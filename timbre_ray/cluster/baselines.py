@@ -1,0 +1,56 @@
+"""The real-versus-real floor of each target, computed beside the trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import ray
+
+from timbre_ray.cluster.failures import describe
+from timbre_ray.cluster.functions import Functions, Worker
+from timbre_ray.cluster.resources import Resources, as_ray_options
+from timbre_ray.ledger import Ledger
+from timbre_ray.specs import TrialSpec, as_dict, digest
+from timbre_ray.sweep import PlannedTrial
+
+
+def missing_baselines(trials: Iterable[PlannedTrial], ledger: Ledger) -> dict[str, TrialSpec]:
+    """Target -> spec of every baseline that the ledger does not hold yet, or holds for other clips or another evaluation."""
+    known = {target: record.get("key") for target, record in ledger.baselines().items()}
+    wanted: dict[str, TrialSpec] = {}
+    for trial in trials:
+        wanted.setdefault(trial.target, trial.spec)
+    return {target: spec for target, spec in wanted.items() if known.get(target) != baseline_key(spec)}
+
+
+def baseline_key(spec: TrialSpec) -> str:
+    """Real clips are encoded, decoded and scored; nothing is trained, so nothing else of the spec matters."""
+    return digest({"clips": as_dict(spec.clips), "backbone": as_dict(spec.backbone), "evaluate": as_dict(spec.evaluate)})
+
+
+class BaselineTasks:
+    """One Ray task a target, with the resources of a trial."""
+
+    def __init__(self, specs: dict[str, TrialSpec], *, worker: Worker, functions: Functions, resources: Resources) -> None:
+        task = ray.remote(_compute).options(max_retries=1, **as_ray_options(resources))
+        self._specs = specs
+        self._refs = {
+            target: task.remote(spec, target=target, worker=worker, functions=functions) for target, spec in specs.items()
+        }
+
+    def write(self, ledger: Ledger) -> dict[str, dict[str, str]]:
+        """Waits, writes the records, and returns target -> error of those that failed."""
+        errors: dict[str, dict[str, str]] = {}
+        for target, ref in self._refs.items():
+            try:
+                ledger.write_baseline(target, {**ray.get(ref), "target": target, "key": baseline_key(self._specs[target])})
+            except ray.exceptions.RayError as error:
+                errors[target] = describe(error, stage="baseline")
+        return errors
+
+
+def _compute(spec: TrialSpec, *, target: str, worker: Worker, functions: Functions) -> dict[str, Any]:
+    store = worker.store()
+    with store.attributed_to(f"baseline-{target}"):
+        return functions.baseline(spec, worker=worker, store=store)

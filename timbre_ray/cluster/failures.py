@@ -1,0 +1,44 @@
+"""What went wrong in a trial, in words, and whether trying again could help."""
+
+from __future__ import annotations
+
+import ray.exceptions
+
+#: Errors of the operating system that stay the same however often one tries.
+_LASTING_OS_ERRORS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
+class ScoringFailedError(Exception):
+    """A score that could not be computed; ``cause`` is the error in the evaluation actor."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+def root_of(error: BaseException) -> BaseException:
+    """The error itself, without what Ray and the evaluation actors wrapped around it."""
+    while True:
+        inner = error.cause if isinstance(error, ScoringFailedError | ray.exceptions.RayTaskError) else None
+        if not isinstance(inner, BaseException):
+            return error
+        error = inner
+
+
+def is_transient(error: BaseException) -> bool:
+    """True if the same work might succeed on a second try: memory, network, disk or a dead process.
+
+    A wrong value, a missing file or a loss that is not a number comes back unchanged, so it is not tried again.
+    """
+    root = root_of(error)
+    if isinstance(root, OSError):
+        return not isinstance(root, _LASTING_OS_ERRORS)
+    out_of_memory = type(root).__name__ == "OutOfMemoryError"  # torch's; this module must not import torch
+    return out_of_memory or isinstance(root, MemoryError | ray.exceptions.RayError)
+
+
+def describe(error: BaseException, *, stage: str) -> dict[str, str]:
+    """The ``error`` of a ledger record. A failed score names the stage ``score``, whatever was being trained meanwhile."""
+    root = root_of(error)
+    where = "score" if isinstance(error, ScoringFailedError) else stage
+    return {"type": type(root).__name__, "message": str(root).strip() or repr(root), "stage": where}

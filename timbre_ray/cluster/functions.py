@@ -1,0 +1,68 @@
+"""The plain functions that the cluster runs. Everything heavy is imported in the worker, on first use."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from timbre_ray.specs import TrialSpec
+from timbre_ray.store import Store
+
+Score = Callable[[Any], Any]
+"""ScoreRequest -> Pending."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Worker:
+    """Where a function runs: what a worker process needs to know of the run's settings."""
+
+    store_root: Path
+    """Absolute, on a disk that every node sees."""
+    device: str
+    """``cpu``, ``cuda`` or ``auto``."""
+    threads: int
+    """Torch threads of a process."""
+
+    def store(self) -> Store:
+        return Store(self.store_root)
+
+
+def run_trial(spec: TrialSpec, *, worker: Worker, store: Store, score: Score, on_progress: Callable[[Any], None]) -> Iterator[Any]:
+    from timbre_ray import stages
+
+    device = _prepare_torch(worker)
+    yield from stages.run_trial(spec, store=store, score=score, device=device, on_progress=on_progress)
+
+
+def score_clips(request: Any, *, worker: Worker, store: Store) -> dict[str, Any]:
+    from timbre_ray.evaluate import scorer
+
+    _prepare_torch(worker)
+    return scorer.score_clips(request, store)
+
+
+def baseline(spec: TrialSpec, *, worker: Worker, store: Store) -> dict[str, Any]:
+    from timbre_ray import stages
+
+    return stages.baseline(spec, store=store, device=_prepare_torch(worker))
+
+
+def _prepare_torch(worker: Worker) -> str:
+    """Sets the threads of this process and resolves the device; both are cheap to repeat in a reused process."""
+    import torch
+
+    torch.set_num_threads(worker.threads)
+    if worker.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return worker.device
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Functions:
+    """One bundle for the driver to send out; tests put stubs without torch here."""
+
+    trial: Callable[..., Iterator[Any]] = run_trial
+    score: Callable[..., dict[str, Any]] = score_clips
+    baseline: Callable[..., dict[str, Any]] = baseline

@@ -1,0 +1,185 @@
+"""What the driver knows of a running sweep: the board of trials, and Tune's callback that keeps it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from ray.tune import Callback
+
+from timbre_ray.cluster.failures import describe
+from timbre_ray.cluster.trainable import LASTING_FAILURE, TrialContext, planned_record
+from timbre_ray.ledger import Ledger
+from timbre_ray.sweep import PlannedTrial
+
+State = Literal["waiting", "running", "finished", "failed", "stopped early"]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Row:
+    """One trial on the board."""
+
+    trial_id: str
+    state: State
+    started: float
+    """Unix time of the latest start; 0 before it."""
+    ended: float = 0.0
+    retries: int = 0
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Latest evaluation, ``step`` among it."""
+    error: str = ""
+
+
+class Board:
+    """The state of every trial of this run. The callback writes it, the display reads it (also from its own thread)."""
+
+    def __init__(self, *, num_trials: int, num_kept: int, progress_folder: Path, concurrency: int) -> None:
+        self.num_trials, self.num_kept = num_trials, num_kept
+        self.rows: dict[str, Row] = {}
+        """By Tune's own id: a search may draw one trial of ours twice."""
+        self.messages: list[str] = []
+        """Lines for a display without a terminal, oldest first."""
+        self._progress_folder, self._concurrency = progress_folder, max(1, concurrency)
+
+    def count(self, state: State) -> int:
+        return sum(row.state == state for row in list(self.rows.values()))
+
+    @property
+    def num_ended(self) -> int:
+        return sum(row.ended > 0 for row in list(self.rows.values()))
+
+    @property
+    def num_waiting(self) -> int:
+        return max(0, self.num_trials - self.num_ended - self.count("running"))
+
+    def running(self) -> list[Row]:
+        return [row for row in list(self.rows.values()) if row.state == "running"]
+
+    def start(self, key: str, trial_id: str, now: float) -> None:
+        row = self.rows.setdefault(key, Row(trial_id=trial_id, state="running", started=now))
+        row.state, row.started, row.ended = "running", now, 0.0
+        self.messages.append(f"{trial_id}: started")
+
+    def report(self, key: str, metrics: dict[str, float]) -> None:
+        row = self.rows[key]
+        row.metrics = metrics
+        self.messages.append(f"{row.trial_id}: {metrics_text(metrics)}")
+
+    def retry(self, key: str) -> None:
+        row = self.rows[key]
+        row.state, row.retries = "waiting", row.retries + 1
+        self.messages.append(f"{row.trial_id}: its worker failed, trying again")
+
+    def end(self, key: str, trial_id: str, state: State, now: float, error: str = "") -> None:
+        row = self.rows.setdefault(key, Row(trial_id=trial_id, state=state, started=now))
+        row.state, row.ended, row.error = state, now, error
+        left = self.seconds_left(now)
+        done = f"{self.num_ended} of {self.num_trials}" + (f", {duration(left)} left" if left else "")
+        self.messages.append(f"{trial_id}: {state}{': ' + error if error else ''} ({done})")
+
+    def times_ended(self, trial_id: str) -> int:
+        """How often a trial ended in this run: a search may draw the same point again."""
+        return sum(row.trial_id == trial_id and row.ended > 0 for row in list(self.rows.values()))
+
+    def stage(self, trial_id: str) -> tuple[str, int, int]:
+        """(stage, done, total) of a running trial, from the small file that its worker writes."""
+        try:
+            progress = json.loads((self._progress_folder / f"{trial_id}.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return "starting", 0, 0
+        return progress["stage"], progress["done"], progress["total"]
+
+    def seconds_left(self, now: float) -> float | None:
+        """Estimate from the mean time of the trials that finished in this run; None before the first one did."""
+        times = [row.ended - row.started for row in list(self.rows.values()) if row.state in ("finished", "stopped early")]
+        if not times:
+            return None
+        mean = sum(times) / len(times)
+        running = sum(max(0.1 * mean, mean - (now - row.started)) for row in self.running())
+        return (running + self.num_waiting * mean) / self._concurrency
+
+
+class SweepCallback(Callback):
+    """Keeps the board, stops useless retries, and writes the ledger records that a dead or stopped worker cannot write."""
+
+    def __init__(self, *, context: TrialContext, board: Board) -> None:
+        self._context, self._board = context, board
+        self._ledger = Ledger(context.ledger_folder)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._board.start(trial.trial_id, self._planned(trial).trial_id, time.time())
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        if LASTING_FAILURE in result:
+            trial.max_failures = 0  # the error itself follows: Tune shall not try the same thing again
+        elif "step" in result:
+            names = [name for name in result if name == "step" or name.startswith(SHOWN_PREFIXES)]
+            self._board.report(trial.trial_id, {name: result[name] for name in names})
+            if result.get("done"):  # ASHA ended the trial: what it has measured so far is its result
+                self._finish(trial, "stopped early")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        row, record = self._board.rows.get(trial.trial_id), self._ledger.trial(self._planned(trial).trial_id)
+        # A trial that the time budget ends is not finished: its record says "running", and the next run goes on with it.
+        if row and row.state == "running" and record and record["status"] == "finished":
+            self._finish(trial, "finished")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._board.retry(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        planned = self._planned(trial)
+        record = self._ledger.trial(planned.trial_id)
+        if record is None or record["status"] != "failed" or record["trial_key"] != planned.key:
+            record = self._write_death(trial, record)
+        self._board.end(trial.trial_id, planned.trial_id, "failed", time.time(), error_text(record["error"]))
+
+    def _planned(self, trial: Any) -> PlannedTrial:
+        return self._context.plan(trial.config)
+
+    def _finish(self, trial: Any, state: State) -> None:
+        record, now = self._ledger.trial(self._planned(trial).trial_id), time.time()
+        assert record is not None, "a trial that reported has a record"
+        trial_id, repeats = record["trial_id"], self._board.times_ended(record["trial_id"])
+        if record["status"] != "finished":
+            record |= {"status": "finished", "stopped_early": True, "finished": now, "wall_s": round(now - record["started"], 3)}
+        if state == "stopped early" or repeats:
+            self._ledger.write_trial({**record, "repeats": record.get("repeats", 0) + (1 if repeats else 0)})
+        self._board.end(trial.trial_id, trial_id, state, now)
+
+    def _write_death(self, trial: Any, record: dict[str, Any] | None) -> dict[str, Any]:
+        """The worker died before it could say why: killed, out of memory, or never started."""
+        planned, now = self._planned(trial), time.time()
+        blank = {"evaluations": [], "stages": [], "losses": [], "started": now}
+        stage, _, _ = self._board.stage(planned.trial_id)
+        reason = trial.get_pickled_error() or RuntimeError(trial.get_error() or "no reason was left behind")
+        record = {**blank, **(record or {}), **planned_record(planned), "status": "failed", "error": describe(reason, stage=stage)}
+        record |= {"finished": now, "wall_s": round(now - record["started"], 3)}
+        self._ledger.write_trial(record)
+        return record
+
+
+#: Metrics that the display shows, by the beginning of their names.
+SHOWN_PREFIXES = ("fad_held_out", "duet_partner_rank")
+
+
+def metrics_text(metrics: dict[str, float]) -> str:
+    parts = [f"step {metrics.get('step', 0)}"]
+    if "fad_held_out" in metrics:
+        parts.append(f"FAD {metrics['fad_held_out']:.2f}")
+    if "duet_partner_rank" in metrics:
+        parts.append(f"piano rank {metrics['duet_partner_rank']:.1f}")
+    return ", ".join(parts)
+
+
+def error_text(error: dict[str, str]) -> str:
+    return f"{error['type']} in {error['stage']}: {error['message']}"
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,186 @@
+"""Runs a sweep on Ray: what the ledger lacks, with one display, to an outcome with reasons for what failed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+from ray import tune
+from rich.console import Console
+
+from timbre_ray.cluster.baselines import BaselineTasks, missing_baselines
+from timbre_ray.cluster.display import Display
+from timbre_ray.cluster.functions import Functions, Worker
+from timbre_ray.cluster.progress import Board, SweepCallback, error_text
+from timbre_ray.cluster.provenance import provenance
+from timbre_ray.cluster.resources import check_feasible, living_nodes, ray_session
+from timbre_ray.cluster.scoring import ScorerPool
+from timbre_ray.cluster.search import GridPlan, SearchHistory, SearchPlan, history_of, tune_config
+from timbre_ray.cluster.trainable import TrialContext, run_planned_trial
+from timbre_ray.ledger import Difference, Ledger
+from timbre_ray.sweep import PlannedTrial, Sweep
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended."""
+
+    results: Path
+    """Folder of the ledger."""
+    num_kept: int
+    finished: tuple[str, ...]
+    """Trials that this run finished."""
+    failed: dict[str, str]
+    """Trial, or ``baseline of TARGET``, -> reason."""
+    num_unfinished: int
+    """Trials that the time budget left over."""
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failed or self.num_unfinished else 0
+
+
+def run_sweep(
+    sweep: Sweep, *, address: str | None = None, functions: Functions | None = None, console: Console | None = None
+) -> Outcome:
+    """Runs what is not finished. Killed at any moment and called again, it goes on: the store holds every finished stage,
+    the ledger every finished trial.
+
+    Raises InfeasibleError if the cluster can never hold a trial, and RuntimeError if another process runs the same sweep.
+    """
+    console, functions = console or Console(), functions or Functions()
+    results = (Path(sweep.run.results) / sweep.name).resolve()
+    ledger = Ledger(results)
+    with _alone(results):
+        ledger.write_sweep(_sweep_record(sweep))
+        todo = _todo(sweep, ledger)
+        floors = missing_baselines(sweep.trials, ledger)
+        ledger.mark(todo.difference)
+        _print_plan(sweep, todo, console)
+        if not todo.num_trials and not floors:
+            return Outcome(results=results, num_kept=todo.num_kept, finished=(), failed={}, num_unfinished=0)
+        with ray_session(address=address, threads=sweep.run.threads):
+            return _run_on_ray(sweep, todo=todo, floors=floors, ledger=ledger, results=results, functions=functions, console=console)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Todo:
+    num_kept: int
+    num_trials: int
+    trials: tuple[PlannedTrial, ...]
+    """Of an ablation, in the sweep's order; a search decides as it goes."""
+    history: SearchHistory | None
+    difference: Difference
+
+
+def _todo(sweep: Sweep, ledger: Ledger) -> _Todo:
+    if sweep.search is not None:
+        history = history_of(sweep, ledger)
+        difference = ledger.difference(history.trials)
+        return _Todo(
+            num_kept=len(history.measured), num_trials=history.num_left(sweep.search), trials=(), history=history, difference=difference
+        )
+    difference = ledger.difference(sweep.trials)
+    kept = {trial.trial_id for trial in difference.keep}
+    trials = tuple(trial for trial in sweep.trials if trial.trial_id not in kept)
+    return _Todo(num_kept=len(kept), num_trials=len(trials), trials=trials, history=None, difference=difference)
+
+
+def _print_plan(sweep: Sweep, todo: _Todo, console: Console) -> None:
+    line = f"{sweep.name}: {todo.num_kept} kept, {todo.num_trials} to run"
+    if todo.difference.changed:
+        line += f" ({len(todo.difference.changed)} of them because their spec changed)"
+    idle = (*todo.difference.superseded, *todo.difference.orphaned)
+    if idle:
+        line += f"; {len(idle)} no longer planned, kept on disk but left out of the report: {', '.join(idle[:5])}"
+        line += ", ..." if len(idle) > 5 else ""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _run_on_ray(
+    sweep: Sweep, *, todo: _Todo, floors: dict[str, Any], ledger: Ledger, results: Path, functions: Functions, console: Console
+) -> Outcome:
+    run = sweep.run
+    slots = check_feasible(
+        train=run.resources.train, score=run.resources.score, num_scorers=run.num_scorers, nodes=living_nodes()
+    )
+    worker = Worker(store_root=Path(run.storage).resolve(), device=run.device, threads=run.threads)
+    scorers = ScorerPool.start(
+        num_scorers=run.num_scorers, resources=run.resources.score, worker=worker, score=functions.score
+    )
+    try:
+        baselines = BaselineTasks(floors, worker=worker, functions=functions, resources=run.resources.train)
+        context = TrialContext(
+            ledger_folder=results, worker=worker, functions=functions, scorers=scorers,
+            plan=GridPlan({t.trial_id: t for t in todo.trials}) if sweep.search is None else SearchPlan(sweep),
+            objective=sweep.search.metric if sweep.search else None,
+        )  # fmt: skip
+        concurrency = min(slots, run.max_concurrent or slots)
+        board = Board(num_trials=todo.num_trials, num_kept=todo.num_kept, progress_folder=results / "progress", concurrency=concurrency)
+        if todo.num_trials:
+            with Display(board, console, title=sweep.name):
+                _fit(sweep, todo=todo, context=context, board=board, scratch=results / ".tune")
+        failed_floors = baselines.write(ledger)
+    finally:
+        scorers.stop()
+    return _outcome(board, results=results, failed_floors=failed_floors)
+
+
+def _fit(sweep: Sweep, *, todo: _Todo, context: TrialContext, board: Board, scratch: Path) -> None:
+    """Tune's own folder holds nothing that the ledger lacks: it is emptied before and removed after."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    trainable = tune.with_resources(tune.with_parameters(run_planned_trial, context=context), dict(sweep.run.resources.train))
+    space = {"trial_id": tune.grid_search([t.trial_id for t in todo.trials])} if todo.history is None else {}
+    tune.Tuner(
+        trainable,
+        param_space=space,
+        tune_config=tune_config(sweep, history=todo.history),
+        run_config=tune.RunConfig(
+            name=sweep.name,
+            storage_path=str(scratch),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=sweep.run.max_failures),
+            callbacks=[SweepCallback(context=context, board=board)],
+        ),
+    ).fit()
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _outcome(board: Board, *, results: Path, failed_floors: dict[str, dict[str, str]]) -> Outcome:
+    rows = board.rows.values()
+    failed = {row.trial_id: row.error for row in rows if row.state == "failed"}
+    failed |= {f"baseline of {target}": error_text(error) for target, error in failed_floors.items()}
+    return Outcome(
+        results=results,
+        num_kept=board.num_kept,
+        finished=tuple(row.trial_id for row in rows if row.state in ("finished", "stopped early")),
+        failed=failed,
+        num_unfinished=board.num_trials - board.num_ended,
+    )
+
+
+def _sweep_record(sweep: Sweep) -> dict[str, Any]:
+    return {
+        "name": sweep.name, "question": sweep.question, "arms": list(sweep.arms), "text": sweep.text,
+        "run": dataclasses.asdict(sweep.run), "provenance": provenance(),
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def _alone(results: Path) -> Iterator[None]:
+    """Two drivers of one sweep would write the same records. The lock is the system's: kill -9 frees it."""
+    results.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(results / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RuntimeError(f"{results}: another process runs this sweep at the moment. Wait for it, or stop it.") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,75 @@
+"""A pool of evaluation actors. Each keeps its models in its process; training goes on while they score."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+
+from timbre_ray.cluster.failures import ScoringFailedError
+from timbre_ray.cluster.functions import Worker
+from timbre_ray.cluster.resources import as_ray_options
+
+#: A scorer that dies (killed, out of memory, its node gone) is started again and repeats the request it held.
+MAX_RESTARTS = 3
+
+
+class Scorer:
+    """The actor: one request at a time, models held by the process."""
+
+    def __init__(self, *, worker: Worker, score: Callable[..., dict[str, Any]]) -> None:
+        self._worker, self._score, self._store = worker, score, worker.store()
+
+    def score(self, request: Any, trial_id: str) -> dict[str, Any]:
+        with self._store.attributed_to(trial_id):
+            return self._score(request, worker=self._worker, store=self._store)
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteScore:
+    """A score under way: stages.Pending over an ObjectRef."""
+
+    ref: ray.ObjectRef
+
+    def done(self) -> bool:
+        ready, _ = ray.wait([self.ref], timeout=0)
+        return bool(ready)
+
+    def result(self) -> dict[str, Any]:
+        """Waits for the score. Raises ScoringFailedError with the actor's own error as its cause."""
+        try:
+            return ray.get(self.ref)
+        except ray.exceptions.RayTaskError as error:
+            raise ScoringFailedError(error.cause if isinstance(error.cause, BaseException) else error) from None
+        except ray.exceptions.RayActorError as error:
+            raise ScoringFailedError(error) from None
+
+
+class ScorerPool:
+    """Handles of the evaluation actors. Travels to the trials by pickle; every copy deals its requests out in turn."""
+
+    def __init__(self, actors: list[ActorHandle]) -> None:
+        self._actors = actors
+
+    @classmethod
+    def start(
+        cls, *, num_scorers: int, resources: Mapping[str, float], worker: Worker, score: Callable[..., dict[str, Any]]
+    ) -> ScorerPool:
+        actor = ray.remote(Scorer).options(
+            max_restarts=MAX_RESTARTS, max_task_retries=MAX_RESTARTS, **as_ray_options(resources)
+        )
+        return cls([actor.remote(worker=worker, score=score) for _ in range(num_scorers)])
+
+    def submitter(self, trial_id: str) -> Callable[[Any], RemoteScore]:
+        """The ``score`` argument of a trial. The first actor depends on the trial, so that trials spread over the pool."""
+        start = sum(trial_id.encode()) % len(self._actors)
+        turn = itertools.islice(itertools.cycle(self._actors), start, None)
+        return lambda request: RemoteScore(next(turn).score.remote(request, trial_id))
+
+    def stop(self) -> None:
+        for actor in self._actors:
+            ray.kill(actor)

@@ -1,0 +1,163 @@
+"""The two ways to choose trials: all of an ablation's grid, or what Optuna suggests, with ASHA ending the poor ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optuna
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from timbre_ray.ledger import Ledger
+from timbre_ray.sweep import PlannedTrial, RangeSpec, SearchSpec, Sweep
+
+Plan = Callable[[Mapping[str, Any]], PlannedTrial]
+
+
+@dataclasses.dataclass(frozen=True)
+class GridPlan:
+    """Tune's config -> a planned trial of an ablation."""
+
+    trials: Mapping[str, PlannedTrial]
+
+    def __call__(self, config: Mapping[str, Any]) -> PlannedTrial:
+        return self.trials[config["trial_id"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchPlan:
+    """Tune's config, dotted keys and the values that Optuna suggests, -> the base arm with these overrides."""
+
+    sweep: Sweep
+
+    def __call__(self, config: Mapping[str, Any]) -> PlannedTrial:
+        return self.sweep.suggested(config)
+
+
+class FailingOptunaSearch(OptunaSearch):
+    """OptunaSearch in which an objective that is NaN, infinite or missing ends the Optuna trial as FAIL.
+
+    Ray's own leaves such a trial RUNNING for ever: it would be drawn upon by the sampler and never closed.
+    """
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if math.isfinite(result.get(self.metric, math.nan)):
+            super().on_trial_result(trial_id, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if not math.isfinite((result or {}).get(self.metric, math.nan)):
+            result, error = None, True
+        super().on_trial_complete(trial_id, result=result, error=error)
+
+    @property
+    def study(self) -> optuna.Study:
+        return self._ot_study
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchHistory:
+    """What the ledger knows of a search, so that a run that was killed goes on where it was."""
+
+    measured: tuple[tuple[dict[str, Any], float], ...]
+    """(point, last objective) of the finished trials, as often as they were drawn: told to Optuna."""
+    unfinished: tuple[dict[str, Any], ...]
+    """Points of interrupted and failed trials: tried first, their finished stages are free."""
+
+    trials: tuple[PlannedTrial, ...]
+    """Both, as planned trials."""
+
+    def num_left(self, search: SearchSpec) -> int:
+        return max(0, search.num_trials - len(self.measured))
+
+
+def history_of(sweep: Sweep, ledger: Ledger) -> SearchHistory:
+    """Reads the trials of this very search: records whose point, applied to the base arm of today, gives their own key."""
+    assert sweep.search is not None
+    space = distributions(sweep.search)
+    measured, unfinished, trials = [], [], []
+    for record in sorted(ledger.trials(), key=lambda r: r["started"]):
+        point = {name: record["point"][name] for name in space if name in record["point"]}
+        planned = sweep.suggested(point) if set(point) == set(space) and _inside(point, space) else None
+        if planned is None or planned.key != record["trial_key"]:
+            continue
+        if record["status"] == "finished" and record["evaluations"]:
+            objective = record["evaluations"][-1]["metrics"][sweep.search.metric]
+            measured += [(point, objective)] * (1 + record.get("repeats", 0))
+        else:
+            unfinished.append(point)
+        trials.append(planned)
+    return SearchHistory(measured=tuple(measured), unfinished=tuple(unfinished), trials=tuple(trials))
+
+
+def optuna_search(search: SearchSpec, history: SearchHistory) -> FailingOptunaSearch:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("ray.tune.search.optuna").setLevel(logging.ERROR)
+    searcher = FailingOptunaSearch(
+        space=distributions(search),
+        metric=search.metric,
+        mode=search.mode,
+        points_to_evaluate=list(history.unfinished),
+        # A resumed study must not draw its first random points once more.
+        seed=search.seed + len(history.measured) + len(history.unfinished),
+    )
+    for point, objective in history.measured:
+        searcher.add_evaluated_point(point, objective)
+    return searcher
+
+
+def asha(sweep: Sweep) -> ASHAScheduler | None:
+    """ASHA in units of Dreambooth steps, or None. A trial that reaches the last step ends by itself."""
+    assert sweep.search is not None
+    scheduler = sweep.search.scheduler
+    if scheduler is None:
+        return None
+    steps = distributions(sweep.search).get("dreambooth.steps")
+    last = int(steps.high) if steps is not None else max(t.spec.dreambooth.steps for t in sweep.trials)
+    return ASHAScheduler(
+        time_attr="step",
+        max_t=max(last, scheduler.grace_period),
+        grace_period=scheduler.grace_period,
+        reduction_factor=scheduler.reduction_factor,
+        stop_last_trials=False,
+    )
+
+
+def tune_config(sweep: Sweep, *, history: SearchHistory | None) -> tune.TuneConfig:
+    """FIFO over a grid of trial ids (breadth first, as planned) for an ablation, Optuna with ASHA for a search."""
+    common = {"reuse_actors": True, "max_concurrent_trials": sweep.run.max_concurrent, "time_budget_s": sweep.run.time_budget_s}
+    if sweep.search is None or history is None:
+        return tune.TuneConfig(**common)
+    return tune.TuneConfig(
+        search_alg=optuna_search(sweep.search, history),
+        scheduler=asha(sweep),
+        metric=sweep.search.metric,
+        mode=sweep.search.mode,
+        num_samples=history.num_left(sweep.search),
+        **common,
+    )
+
+
+def distributions(search: SearchSpec) -> dict[str, optuna.distributions.BaseDistribution]:
+    return {key: _distribution(dimension) for key, dimension in search.space.items()}
+
+
+def _distribution(dimension: RangeSpec) -> optuna.distributions.BaseDistribution:
+    if dimension.type == "categorical":
+        return optuna.distributions.CategoricalDistribution(tuple(dimension.choices))
+    if dimension.type == "int":
+        return optuna.distributions.IntDistribution(dimension.low, dimension.high, log=dimension.log)
+    return optuna.distributions.FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+
+
+def _inside(point: Mapping[str, Any], space: Mapping[str, optuna.distributions.BaseDistribution]) -> bool:
+    """False for a point that an edited search no longer covers."""
+    try:
+        optuna.create_trial(value=0.0, params=dict(point), distributions=dict(space))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,122 @@
+"""Recordings on disk to equal windows of 16 kHz mono, and back to FLAC."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+from torch import Tensor
+
+from timbre_ray.data.features import SAMPLE_RATE_HZ, normalise_waveform
+from timbre_ray.specs import ClipsSpec
+
+SHIPPED = Path(__file__).parent.parent / "mini" / "clips"
+SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif"})
+#: A window whose RMS lies below this share of full scale (-60 dB) is silence.
+SILENCE_RMS = 1e-3
+
+
+class ClipError(ValueError):
+    """A recording that cannot be used; the message names the file and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Files:
+    """The recordings of a target: what is trained on and what is scored against."""
+
+    train: tuple[Path, ...]
+    held_out: tuple[Path, ...]  # empty: the last windows of the only training file
+
+
+def find_files(spec: ClipsSpec) -> Files:
+    """Lists the recordings. Without ``held_out`` the last quarter of the files (at least one of two) is held out."""
+    if spec.path.startswith("mini:"):
+        folder = SHIPPED / spec.path.removeprefix("mini:")
+        return Files(train=_audio_files(folder / "train"), held_out=_audio_files(folder / "held_out"))
+    train = _audio_files(Path(spec.path))
+    if spec.held_out:
+        return Files(train=train, held_out=_audio_files(Path(spec.held_out)))
+    num_held_out = math.ceil(len(train) / 4) if len(train) > 1 else 0
+    return Files(train=train[: len(train) - num_held_out], held_out=train[len(train) - num_held_out :])
+
+
+def _audio_files(folder: Path) -> tuple[Path, ...]:
+    if not folder.is_dir():
+        raise ClipError(f"{folder}: no such folder of recordings")
+    files = tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES))
+    if not files:
+        raise ClipError(f"{folder}: no recording in it ({', '.join(sorted(SUFFIXES))} are read)")
+    return files
+
+
+def digest_files(files: tuple[Path, ...]) -> list[str]:
+    """SHA-256 of each file's bytes: a clip is its content, wherever it lies."""
+    return [hashlib.sha256(p.read_bytes()).hexdigest()[:20] for p in files]
+
+
+def read_audio(path: Path) -> Tensor:
+    """Any rate, any number of channels -> (samples,) float32 mono at 16 kHz."""
+    try:
+        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise ClipError(f"{path}: cannot be read as audio ({error}); convert it to wav or flac, or take it out") from error
+    if len(samples) == 0 or not np.isfinite(samples).all():
+        raise ClipError(f"{path}: {'empty' if len(samples) == 0 else 'has samples that are not finite'}; take it out")
+    return torchaudio.functional.resample(torch.from_numpy(samples.mean(1)), rate_hz, SAMPLE_RATE_HZ)
+
+
+def cut(waveform: Tensor, num_samples: int) -> Tensor:
+    """(samples,) -> (num_windows, num_samples), side by side; a rest of at least half a window is padded with zeros.
+
+    A recording shorter than one window is one padded window. Silent windows are left out.
+    """
+    whole, rest = divmod(len(waveform), num_samples)
+    keep = whole + (1 if rest >= num_samples / 2 or whole == 0 else 0)
+    padded = torch.nn.functional.pad(waveform, (0, max(0, keep * num_samples - len(waveform))))
+    windows = padded[: keep * num_samples].reshape(keep, num_samples)
+    return windows[windows.square().mean(1).sqrt() >= SILENCE_RMS]
+
+
+def load_windows(files: tuple[Path, ...], num_samples: int) -> Tensor:
+    """Files -> (num_windows, num_samples), mean removed, peak 0.5. A file of silence is an error."""
+    windows = []
+    for path in files:
+        found = cut(read_audio(path), num_samples)
+        if not len(found):
+            raise ClipError(f"{path}: only silence in it (RMS below {SILENCE_RMS:g}); take it out")
+        windows.append(found)
+    return normalise_waveform(torch.cat(windows))
+
+
+def load_target(spec: ClipsSpec, num_samples: int) -> tuple[Tensor, Tensor]:
+    """-> training windows and held-out windows, each (num_windows, num_samples)."""
+    files = find_files(spec)
+    train = load_windows(files.train, num_samples)
+    if files.held_out:
+        return train, load_windows(files.held_out, num_samples)
+    if len(train) < 4:
+        raise ClipError(f"{spec.path}: one recording of {len(train)} windows is too little to hold out a quarter; set clips.held_out")
+    num_held_out = math.ceil(len(train) / 4)
+    return train[:-num_held_out], train[-num_held_out:]
+
+
+def write_clips(waveform: Tensor, folder: Path, prefix: str = "clip") -> list[str]:
+    """(num_clips, samples) -> ``prefix_0000.flac`` ... in ``folder``, 16 bit; returns the names."""
+    names = [f"{prefix}_{i:04d}.flac" for i in range(len(waveform))]
+    for name, samples in zip(names, waveform, strict=True):
+        soundfile.write(folder / name, samples.clamp(-1, 1).numpy(), SAMPLE_RATE_HZ, subtype="PCM_16")
+    return names
+
+
+def read_clips(folder: Path, prefix: str = "clip") -> Tensor:
+    """What ``write_clips`` wrote -> (num_clips, samples)."""
+    files = sorted(folder.glob(f"{prefix}_*.flac"))
+    if not files:
+        raise FileNotFoundError(f"{folder}: no {prefix}_*.flac in it")
+    return torch.stack([torch.from_numpy(soundfile.read(p, dtype="float32")[0]) for p in files])

@@ -1,0 +1,106 @@
+"""Scores published audio: a request names artifacts of the store, the answer is an artifact of the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from timbre_ray.data.clips import read_clips
+from timbre_ray.evaluate.frechet import frechet_distance
+from timbre_ray.evaluate.ranking import mean_confidences, rank
+from timbre_ray.models.backbone import Judges, judges_digest, load_judges
+from timbre_ray.models.vggish import windows
+from timbre_ray.store import Store, stage_key
+
+VERSION = 1
+HOP_FRAMES = 48  # VGGish windows overlap by half: four a miniature clip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoreRequest:
+    """What to score: keys of generated audio by prompt, and the target's clips."""
+
+    encode_key: str
+    audio: tuple[tuple[str, str], ...]  # ("solo" | "duet" | "partner", key of a generate artifact)
+    partner: str
+    target_class: str
+    embedders: tuple[str, ...]
+
+
+class Pending(Protocol):
+    """A score under way."""
+
+    def done(self) -> bool: ...
+
+    def result(self) -> dict[str, Any]: ...
+
+
+@torch.no_grad()
+def embed_clips(judges: Judges, name: str, waveform: Tensor, batch_size: int = 64) -> np.ndarray:
+    """waveform: (num_clips, samples) -> embeddings (num_clips * windows, dim), float64."""
+    if name not in judges.embedders:
+        raise ValueError(f"evaluate.fad: {name!r} is no embedder; there is {', '.join(judges.embedders)}")
+    window = windows(waveform, HOP_FRAMES).flatten(0, 1)
+    return torch.cat([judges.embedders[name](w) for w in window.split(batch_size)]).double().numpy()
+
+
+@torch.no_grad()
+def classify_clips(judges: Judges, waveform: Tensor, batch_size: int = 32) -> np.ndarray:
+    """waveform: (num_clips, samples) -> confidences (num_clips, num_classes), float64."""
+    parts = [judges.classifier.confidences(judges.audiomae.loa_of_waveform(w)) for w in waveform.split(batch_size)]
+    return torch.cat(parts).double().numpy()
+
+
+def score_clips(request: ScoreRequest, store: Store) -> dict[str, Any]:
+    """FAD, ranking and confidences of one model at one step. Any clip that cannot be scored fails the whole score."""
+    key = stage_key("score", VERSION, dataclasses.asdict(request), [judges_digest()])
+
+    def produce(folder: Path) -> None:
+        (folder / "scores.json").write_text(json.dumps(_score(request, store), indent=2) + "\n")
+
+    artifact = store.get_or_compute("score", key, produce, description=dataclasses.asdict(request))
+    return json.loads(artifact.file("scores.json").read_text())
+
+
+def _score(request: ScoreRequest, store: Store) -> dict[str, Any]:
+    judges = load_judges()
+    target = store.get("encode", request.encode_key).folder
+    references = {"held_out": read_clips(target, "held_out"), "train": read_clips(target, "train")}
+    clips = {prompt: read_clips(store.get("generate", key).folder) for prompt, key in request.audio}
+    for prompt, waveform in clips.items():
+        if not torch.isfinite(waveform).all() or float(waveform.abs().max()) == 0:
+            raise ValueError(f"score: the audio of prompt {prompt!r} is silent or not finite")
+    metrics: dict[str, float] = {}
+    for i, name in enumerate(request.embedders):
+        solo = embed_clips(judges, name, clips["solo"])
+        for split, reference in references.items():
+            distance = frechet_distance(solo, embed_clips(judges, name, reference))
+            metrics[f"fad_{split}" if i == 0 else f"fad_{split}/{name}"] = distance
+    classes = judges.classifier.classes
+    confidences = {p: mean_confidences(classes, classify_clips(judges, w)) for p, w in clips.items()}
+    metrics["solo_target_confidence"] = confidences["solo"][request.target_class]
+    metrics["duet_target_confidence"] = confidences["duet"][request.target_class]
+    metrics["duet_partner_confidence"] = confidences["duet"][request.partner]
+    metrics["duet_partner_rank"] = float(rank(request.partner, confidences["duet"]))
+    metrics["partner_confidence"] = confidences["partner"][request.partner]
+    metrics["partner_rank"] = float(rank(request.partner, confidences["partner"]))
+    return {"num_clips": len(clips["solo"]), "metrics": metrics, "confidences": confidences}
+
+
+def score_floor(encode_key: str, num_clips: int, target_class: str, embedder: str, store: Store) -> dict[str, float]:
+    """The real-versus-real row: the first ``num_clips`` training clips against the held-out ones."""
+    judges = load_judges()
+    target = store.get("encode", encode_key).folder
+    train, held_out = read_clips(target, "train")[:num_clips], read_clips(target, "held_out")
+    classes = judges.classifier.classes
+    means = mean_confidences(classes, classify_clips(judges, held_out))
+    return {
+        "fad_held_out": frechet_distance(embed_clips(judges, embedder, train), embed_clips(judges, embedder, held_out)),
+        "solo_target_confidence": means[target_class],
+    }

@@ -1,0 +1,127 @@
+"""results/<sweep>/: one JSON record a trial, a baseline a target, the sweep itself; and what an edited sweep keeps, adds and drops.
+
+    sweep.json   trials/<trial_id>.json   baselines/<target>.json
+
+Every file is replaced by one rename, so that a reader never sees half of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+if TYPE_CHECKING:  # reading records must not cost the time of importing pydantic
+    from timbre_ray.sweep import PlannedTrial
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A sweep against its ledger. Every planned trial is in exactly one of keep, run and changed."""
+
+    keep: tuple[PlannedTrial, ...]
+    """Finished under the same key."""
+    run: tuple[PlannedTrial, ...]
+    """New, unfinished or failed."""
+    changed: tuple[PlannedTrial, ...]
+    """To run as well: the ledger holds the same arm and grid point under another key (its spec was edited)."""
+    superseded: tuple[str, ...]
+    """Trial ids of records at the arm and grid point of a planned trial, under another key."""
+    orphaned: tuple[str, ...]
+    """Trial ids of the records that nothing planned corresponds to."""
+
+
+class Ledger:
+    """The records of one sweep."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def write_trial(self, record: Mapping[str, Any]) -> None:
+        _write(self._path("trials", record["trial_id"]), record)
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Every record, by trial id; those that are no longer planned carry ``"orphaned": true``."""
+        return [_read(path) for path in sorted((self.folder / "trials").glob("*.json"))]
+
+    def trial(self, trial_id: str) -> dict[str, Any] | None:
+        path = self._path("trials", trial_id)
+        return _read(path) if path.is_file() else None
+
+    def write_baseline(self, target: str, record: Mapping[str, Any]) -> None:
+        _write(self._path("baselines", target), {**record, "target": target})
+
+    def baselines(self) -> dict[str, dict[str, Any]]:
+        """Target -> its record."""
+        records = [_read(path) for path in sorted((self.folder / "baselines").glob("*.json"))]
+        return {record["target"]: record for record in records}
+
+    def write_sweep(self, record: Mapping[str, Any]) -> None:
+        _write(self.folder / "sweep.json", record)
+
+    def sweep(self) -> dict[str, Any]:
+        """What write_sweep wrote. Raises FileNotFoundError with the remedy."""
+        path = self.folder / "sweep.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no sweep was run into this folder; run it first, or give the folder of its results")
+        return _read(path)
+
+    def difference(self, planned: Iterable[PlannedTrial]) -> Difference:
+        """Compares; changes nothing on disk (see ``mark``)."""
+        planned, records = tuple(planned), {record["trial_id"]: record for record in self.trials()}
+        planned_ids = {trial.trial_id for trial in planned}
+        planned_places = {_place(trial.arm, trial.point) for trial in planned}
+        idle = {name: _place(record["arm"], record["point"]) for name, record in records.items() if name not in planned_ids}
+        keep, run, changed = [], [], []
+        for trial in planned:
+            record = records.get(trial.trial_id)
+            if record and record["trial_key"] == trial.key and record["status"] == "finished":
+                keep.append(trial)
+            else:
+                edited = record is None and _place(trial.arm, trial.point) in idle.values()
+                (changed if edited else run).append(trial)
+        return Difference(
+            keep=tuple(keep),
+            run=tuple(run),
+            changed=tuple(changed),
+            superseded=tuple(name for name, place in idle.items() if place in planned_places),
+            orphaned=tuple(name for name, place in idle.items() if place not in planned_places),
+        )
+
+    def mark(self, difference: Difference) -> None:
+        """Writes ``orphaned`` into the records, so that reports leave out what is not planned; what is planned again comes back.
+
+        For the driver, before it starts trials: two writers of one record would overwrite each other.
+        """
+        idle = {*difference.superseded, *difference.orphaned}
+        for record in self.trials():
+            orphaned = record["trial_id"] in idle
+            if record.get("orphaned", False) != orphaned:
+                self.write_trial({**record, "orphaned": orphaned})
+
+    def _path(self, kind: str, name: str) -> Path:
+        return self.folder / kind / f"{quote(name, safe=' ')}.json"
+
+
+def _place(arm: str, point: Mapping[str, Any]) -> str:
+    """Arm and grid point: what a trial is called, whatever its spec says."""
+    return json.dumps([arm, point], sort_keys=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not a record of timbre-ray ({error}); delete the file, its trial will run again") from None
+
+
+def _write(path: Path, record: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,98 @@
+"""Trains the miniature's U-Net in AudioLDM2's order: first on true LOA without text, then jointly with captions.
+
+The order matters. A U-Net that meets text from the start reads the instrument from T5 and ignores the LOA, and then teacher
+forcing of GPT-2 changes nothing. So the first stage knows the LOA alone, on every timbre of the sound font; in the second the
+two streams are dropped independently, T5 more often.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AudioLDM2UNet2DConditionModel, DDIMScheduler
+from torch import Tensor
+from torch.nn import functional as F
+
+from timbre_ray.mini.fit import fit
+from timbre_ray.mini.language import T5_DIM
+from timbre_ray.mini.perceptual import LOA_DIM
+
+TRUE_LOA_RATE = 0.25  # of captioned clips; AudioLDM2 uses the predicted LOA at 0.75
+DROP_LOA, DROP_T5, DROP_BOTH = 0.1, 0.35, 0.08
+NAMED_RATE = 0.75
+
+
+def build_unet() -> AudioLDM2UNet2DConditionModel:
+    channels = (32, 64, 128)
+    return AudioLDM2UNet2DConditionModel(
+        sample_size=64, in_channels=8, out_channels=8, block_out_channels=channels, layers_per_block=1, attention_head_dim=4,
+        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"), norm_num_groups=16,
+        cross_attention_dim=((None, LOA_DIM, T5_DIM),) * len(channels), transformer_layers_per_block=1,
+    )  # fmt: skip
+
+
+def build_scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
+        num_train_timesteps=1000, beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False,
+        set_alpha_to_one=False, steps_offset=1, prediction_type="epsilon",
+    )  # fmt: skip
+
+
+class Conditions:
+    """What the U-Net may be told about each clip: true LOA, and the LOA and T5 states of its captions (tables)."""
+
+    def __init__(self, loa: Tensor, caption_rows: list[Tensor], table: dict[str, Tensor]) -> None:
+        self.loa = loa  # (num_clips, 8, 128), true
+        self.caption_rows = caption_rows  # a clip's rows of the tables; empty for a wide clip
+        self.table = table  # "loa" (rows, 8, 128), "t5" (rows, length, 96), "mask" (rows, length); row 0 is the empty caption
+        self.named = torch.tensor([i for i, rows in enumerate(caption_rows) if len(rows)])
+        self.wide = torch.tensor([i for i, rows in enumerate(caption_rows) if not len(rows)])
+
+    def draw(self, joint: bool, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """-> clip indices (batch,), LOA (batch, 8, 128), T5 states (batch, length, 96), mask (batch, length)."""
+        uniform = torch.rand(5, batch, generator=generator)
+        pick = torch.randint(1 << 30, (2, batch), generator=generator)
+        if joint:
+            from_named = uniform[0] < NAMED_RATE
+            clips = torch.where(from_named, self.named[pick[0] % len(self.named)], self.wide[pick[0] % len(self.wide)])
+        else:
+            clips = pick[0] % len(self.caption_rows)
+        loa, text = self.loa[clips].clone(), torch.zeros(batch, dtype=torch.long)
+        for i, clip in enumerate(clips.tolist()):
+            rows = self.caption_rows[clip]
+            if joint and len(rows):
+                row = rows[pick[1, i] % len(rows)]
+                if uniform[1, i] >= TRUE_LOA_RATE:
+                    loa[i] = self.table["loa"][row]
+                if uniform[2, i] >= DROP_T5:
+                    text[i] = row
+            if uniform[3, i] < DROP_LOA:
+                loa[i] = self.table["loa"][0]
+            if uniform[4, i] < DROP_BOTH:
+                loa[i], text[i] = self.table["loa"][0], 0
+        return clips, loa, self.table["t5"][text], self.table["mask"][text]
+
+
+def train_unet(
+    work: Path, mean: Tensor, std: Tensor, scaling_factor: float, conditions: Conditions, num_steps: int, num_loa_steps: int
+) -> AudioLDM2UNet2DConditionModel:
+    """mean, std: (num_clips, 8, 64, 16), the VAE's unscaled posterior."""
+    scheduler = build_scheduler()
+    torch.manual_seed(0)
+    unet = build_unet()
+
+    def losses(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        clips, loa, t5, mask = conditions.draw(step >= num_loa_steps, 16, generator)
+        draw = torch.randn(16, 8, 64, 16, generator=generator)
+        latents = (mean[clips].float() + std[clips].float() * draw) * scaling_factor
+        noise = torch.randn(latents.shape, generator=generator)
+        timesteps = torch.randint(1000, (16,), generator=generator)
+        noisy = scheduler.add_noise(latents, noise, timesteps)
+        predicted = unet(
+            noisy, timesteps, encoder_hidden_states=loa, encoder_hidden_states_1=t5, encoder_attention_mask_1=mask
+        ).sample
+        return {"epsilon": F.mse_loss(predicted, noise)}
+
+    return fit("unet", unet, losses, work=work, num_steps=num_steps, lr=8e-4, ema_decay=0.999)

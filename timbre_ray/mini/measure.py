@@ -1,0 +1,127 @@
+"""Measures the miniature on held-out phrases and fresh seeds, and writes its model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from timbre_ray.data.features import log_mel, normalise_waveform
+from timbre_ray.evaluate.frechet import frechet_distance
+from timbre_ray.evaluate.scorer import classify_clips, embed_clips
+from timbre_ray.mini import corpus, fit
+from timbre_ray.mini.perceptual import class_names
+from timbre_ray.models.backbone import Backbone, Judges, load_backbone, load_judges
+from timbre_ray.models.sampling import clip_noise, decode, denoise, generate, prompt_pair
+from timbre_ray.specs import BackboneSpec, SamplerSpec
+
+SAMPLER = SamplerSpec(num_inference_steps=25, guidance_scale=3.5, batch_size=16)
+
+
+def top_share(confidences: np.ndarray, classes: tuple[str, ...], names: Iterable[tuple[str, ...]], top: int) -> float:
+    """Share of clips whose every name is among the ``top`` most confident classes. confidences: (num_clips, num_classes)."""
+    order = np.argsort(-confidences, axis=1)[:, :top]
+    found = [set(row) <= {classes[j] for j in best} for row, best in zip(names, order, strict=True)]
+    return float(np.mean(found))
+
+
+@torch.no_grad()
+def vocode(backbone: Backbone, mel: Tensor) -> Tensor:
+    return torch.cat([normalise_waveform(backbone.vocoder(m)) for m in mel.split(16)])
+
+
+@torch.no_grad()
+def reconstruct(backbone: Backbone, mel: Tensor) -> Tensor:
+    """mel: (num_clips, 256, 64) -> mel after the VAE, from the posterior's mean."""
+    parts = [backbone.vae.decode(backbone.vae.encode(m[:, None]).latent_dist.mean).sample[:, 0] for m in mel.split(16)]
+    return torch.cat(parts)
+
+
+def measure_reconstruction(work: Path, backbone: Backbone, judges: Judges) -> dict[str, float]:
+    """What the classifier finds in held-out solos: as rendered, after the vocoder, after the VAE and the vocoder."""
+    data = fit.load(work, "test")
+    solo = [i for i, row in enumerate(data["names"]) if len(row) == 1]
+    names = class_names([data["names"][i] for i in solo])
+    waveform = data["waveform"][solo].float()
+    mel = log_mel(waveform)
+    decoded = reconstruct(backbone, mel)
+    versions = {"original": waveform, "vocoder": vocode(backbone, mel), "vae_vocoder": vocode(backbone, decoded)}
+    result = {
+        f"accuracy_{k}": top_share(classify_clips(judges, w), judges.classifier.classes, names, 1) for k, w in versions.items()
+    }
+    return result | {"vae_mel_l1": float((decoded - mel).abs().mean()), "num_clips": float(len(solo))}
+
+
+def measure_prompts(backbone: Backbone, judges: Judges, num_each: int) -> dict[str, object]:
+    """What the classifier finds in generated clips: solos of each instrument, duets with the piano."""
+    solos, duets = {}, {}
+    classes = judges.classifier.classes
+    for name in corpus.INSTRUMENTS:
+        article = "an" if name[0] in "aeiou" else "a"
+        clips = _play(backbone, f"A recording of {article} {name}.", num_each, seed=1)
+        solos[name] = top_share(classify_clips(judges, clips), classes, [(name,)] * num_each, 1)
+        if name != "piano":
+            clips = _play(backbone, f"A recording of a piano with {name}.", num_each, seed=2)
+            duets[name] = top_share(classify_clips(judges, clips), classes, [(name, "piano")] * num_each, 3)
+    means = {"solo_top1": float(np.mean(list(solos.values()))), "duet_top3": float(np.mean(list(duets.values())))}
+    return {**means, "num_each": num_each, "solo_by_instrument": solos, "duet_by_instrument": duets}
+
+
+def _play(backbone: Backbone, prompt: str, num_clips: int, seed: int) -> Tensor:
+    pair = prompt_pair(backbone, prompt, "")
+    clips = generate(backbone, backbone.unet, *pair, num_clips=num_clips, seed=seed, sampler=SAMPLER)
+    return normalise_waveform(clips)
+
+
+@torch.no_grad()
+def measure_loa(work: Path, backbone: Backbone, judges: Judges, num_clips: int = 24) -> dict[str, float]:
+    """Does the LOA steer? FAD to the real shakuhachi under "a flute" with GPT-2's LOA, and with the shakuhachi's true LOA."""
+    data = fit.load(work, "targets_test")
+    rows = [i for i, row in enumerate(data["names"]) if row == ("chinese_flute_v1",)][:num_clips]
+    real = data["waveform"][rows].float()
+    reference = embed_clips(judges, "vggish", real)
+    positive, negative = prompt_pair(backbone, "A recording of a flute solo.", "")
+    predicted = generate(backbone, backbone.unet, positive, negative, num_clips=len(rows), seed=3, sampler=SAMPLER)
+    truth = backbone.loa(real)
+    clips = []
+    for i in range(len(rows)):
+        told = type(positive)(**{**positive.__dict__, "loa": truth[i : i + 1]})
+        noise = clip_noise(3, i, backbone.latent_shape)[None]
+        clips.append(decode(backbone, denoise(backbone.unet, backbone.new_scheduler(), noise, told, negative, SAMPLER)))
+    return {
+        "fad_predicted_loa": frechet_distance(embed_clips(judges, "vggish", normalise_waveform(predicted)), reference),
+        "fad_true_loa": frechet_distance(embed_clips(judges, "vggish", normalise_waveform(torch.cat(clips))), reference),
+    }
+
+
+def measure_embedder(work: Path, judges: Judges, num_clips: int = 24) -> dict[str, float]:
+    """Distances between sets of real clips: the shakuhachi to itself (floor), to the flute, to the piano."""
+    test, targets = fit.load(work, "test"), fit.load(work, "targets_test")
+    train = fit.load(work, "targets_train")
+
+    def embedded(data: dict, name: str) -> np.ndarray:
+        rows = [i for i, row in enumerate(data["names"]) if row == (name,)][:num_clips]
+        return embed_clips(judges, "vggish", data["waveform"][rows].float())
+
+    target = embedded(targets, "chinese_flute_v1")
+    others = {"floor": embedded(train, "chinese_flute_v1"), "version_2": embedded(targets, "chinese_flute_v2")}
+    others |= {name: embedded(test, name) for name in ("flute", "piano")}
+    return {f"fad_to_{name}": frechet_distance(target, other) for name, other in others.items()}
+
+
+def measure(work: Path, num_each: int = 16) -> dict[str, object]:
+    backbone, judges = load_backbone(BackboneSpec()), load_judges()
+    return {
+        "reconstruction": measure_reconstruction(work, backbone, judges),
+        "embedder": measure_embedder(work, judges),
+        "loa": measure_loa(work, backbone, judges),
+        "prompts": measure_prompts(backbone, judges, num_each),
+    }
+
+
+def write_card(figures: dict[str, object], folder: Path) -> None:
+    (folder / "measured.json").write_text(json.dumps(figures, indent=2) + "\n")

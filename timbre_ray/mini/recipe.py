@@ -1,0 +1,113 @@
+"""The recipe: every part of the miniature in order, each stage resumable, and the package that holds the result."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import torch
+from diffusers import AudioLDM2Pipeline, AutoencoderKL
+from torch import Tensor
+
+from timbre_ray.mini import autoencoder, captions, denoiser, fit, language, perceptual, vocoder
+from timbre_ray.models.audiomae import AudioMAE
+
+STAGES = ("prepare", "audiomae", "classifier", "embedder", "vae", "vocoder", "clap", "language", "unet", "package")
+UNET_STEPS, UNET_LOA_STEPS = 8000, 3000
+
+
+class Recipe:
+    """Lazily trained (or resumed, or simply loaded) parts over one working folder."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+
+    @functools.cached_property
+    def audiomae(self) -> AudioMAE:
+        return perceptual.train_audiomae(self.work)
+
+    @functools.cached_property
+    def vae(self) -> AutoencoderKL:
+        return autoencoder.train_vae(self.work)
+
+    @functools.cached_property
+    def loa(self) -> Tensor:
+        """True LOA of the training corpus, (num_clips, 8, 128)."""
+        path = self.work / "loa.pt"
+        if not path.exists():
+            torch.save(perceptual.loa_of(self.audiomae, fit.load(self.work, "train")["fbank"]), path)
+        return torch.load(path, weights_only=True)
+
+    @functools.cached_property
+    def latents(self) -> tuple[Tensor, Tensor]:
+        path = self.work / "latents.pt"
+        if not path.exists():
+            mean, std = autoencoder.latents_of(self.vae, fit.load(self.work, "train")["mel"])
+            torch.save((mean.half(), std.half()), path)
+        return torch.load(path, weights_only=True)
+
+    @functools.cached_property
+    def clap(self):  # noqa: ANN201
+        return language.train_clap(self.work)
+
+    @functools.cached_property
+    def language(self) -> language.LanguageSide:
+        return language.train_language(self.work, self.loa, self.clap)
+
+    @torch.no_grad()
+    def conditions(self) -> denoiser.Conditions:
+        """Embeds every caption of the fixed table once; row 0 is the empty caption."""
+        table = captions.caption_table()
+        rows, texts = {}, [""]
+        for names, lines in table.items():
+            rows[names] = torch.arange(len(texts), len(texts) + len(lines))
+            texts += lines
+        clap_text = language.text_features(self.clap, captions.build_clap_tokenizer(), texts)
+        tokens = captions.build_t5_tokenizer()(texts, padding=True, return_tensors="pt")
+        loa, states = self.language(clap_text, tokens.input_ids, tokens.attention_mask)
+        names = fit.load(self.work, "train")["names"]
+        caption_rows = [rows[n] if n else torch.empty(0, dtype=torch.long) for n in names]
+        return denoiser.Conditions(self.loa, caption_rows, {"loa": loa, "t5": states, "mask": tokens.attention_mask})
+
+    def unet(self):  # noqa: ANN201
+        mean, std = self.latents
+        return denoiser.train_unet(
+            self.work, mean, std, self.vae.config.scaling_factor, self.conditions(), UNET_STEPS, UNET_LOA_STEPS
+        )
+
+    def pipeline(self) -> AudioLDM2Pipeline:
+        return AudioLDM2Pipeline(
+            vae=self.vae, text_encoder=self.clap, text_encoder_2=self.language.t5, projection_model=self.language.projection,
+            language_model=self.language.gpt2, tokenizer=captions.build_clap_tokenizer(), tokenizer_2=captions.build_t5_tokenizer(),
+            feature_extractor=language.build_feature_extractor(), unet=self.unet(), scheduler=denoiser.build_scheduler(),
+            vocoder=vocoder.train_vocoder(self.work),
+        )  # fmt: skip
+
+    def package(self, out: Path) -> None:
+        """Everything in half precision safetensors, in the layout that the full-size model has on the hub."""
+        self.pipeline().to(torch.float16).save_pretrained(out, safe_serialization=True)
+        self.audiomae.half().save_pretrained(out / "audiomae")
+        perceptual.train_classifier(self.work, AudioMAE.from_pretrained(out / "audiomae")).half().save_pretrained(out / "classifier")
+        perceptual.train_embedder(self.work).half().save_pretrained(out / "vggish")
+
+    def run(self, stage: str, out: Path) -> None:
+        if stage not in STAGES:
+            raise ValueError(f"{stage}: no such stage; the stages are {', '.join(STAGES)}")
+        steps = {
+            "prepare": lambda: fit.prepare(self.work),
+            "audiomae": lambda: self.loa,
+            "classifier": lambda: perceptual.train_classifier(self.work, self.audiomae),
+            "embedder": lambda: perceptual.train_embedder(self.work),
+            "vae": lambda: self.latents,
+            "vocoder": lambda: vocoder.train_vocoder(self.work),
+            "clap": lambda: self.clap,
+            "language": lambda: self.language,
+            "unet": self.unet,
+            "package": lambda: self.package(out),
+        }
+        steps[stage]()
+
+
+
+
+

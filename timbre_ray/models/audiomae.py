@@ -1,0 +1,65 @@
+"""AudioMAE: the encoder whose pooled patches are AudioLDM2's "language of audio" (LOA)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from timbre_ray.data.features import fbank
+
+LoaLayers = Literal["last3", "last"]
+
+
+class AudioMAE(nn.Module):
+    """A timm ViT over (1, num_frames, 128) filter banks, without masking, and its pooling to eight LOA tokens.
+
+    At full size: ViT-B/16 on (1, 1024, 128), 64 x 8 patches pooled by 8 x 8. Patches are pooled in time to eight tokens and
+    over all frequencies, by the mean of average and maximum pooling (AudioLDM2, ``AudioMAEConditionCTPoolRand``).
+    """
+
+    NUM_TOKENS = 8
+
+    def __init__(self, *, num_frames: int, embed_dim: int, depth: int, num_heads: int) -> None:
+        super().__init__()
+        if num_frames % (16 * self.NUM_TOKENS):
+            raise ValueError(f"num_frames={num_frames}: must be a multiple of {16 * self.NUM_TOKENS} (8 LOA tokens of 16-frame patches)")
+        self.config = {"num_frames": num_frames, "embed_dim": embed_dim, "depth": depth, "num_heads": num_heads}
+        self.vit = timm.models.VisionTransformer(
+            img_size=(num_frames, 128), patch_size=16, in_chans=1, num_classes=0, embed_dim=embed_dim, depth=depth, num_heads=num_heads
+        )
+
+    def tokens(self, bank: Tensor, layers: LoaLayers = "last3") -> Tensor:
+        """bank: (batch, num_frames, 128) -> patch features (batch, num_frames // 16, 8, embed_dim), cls dropped."""
+        num_layers = {"last3": 3, "last": 1}[layers]
+        blocks = self.vit.forward_intermediates(bank[:, None], indices=num_layers, norm=True, output_fmt="NLC", intermediates_only=True)
+        patches = torch.stack(blocks).mean(0)
+        return patches.unflatten(1, (-1, 8))
+
+    def loa(self, bank: Tensor, layers: LoaLayers = "last3") -> Tensor:
+        """bank: (batch, num_frames, 128), normalised -> LOA (batch, 8, embed_dim)."""
+        patches = self.tokens(bank, layers).permute(0, 3, 1, 2)  # (batch, embed_dim, time, frequency)
+        kernel = (patches.shape[2] // self.NUM_TOKENS, patches.shape[3])
+        average = nn.functional.avg_pool2d(patches, kernel)
+        maximum = nn.functional.max_pool2d(patches, kernel)
+        return ((average + maximum) / 2).flatten(2).transpose(1, 2)
+
+    def loa_of_waveform(self, waveform: Tensor, layers: LoaLayers = "last3") -> Tensor:
+        """waveform: (batch, samples) at 16 kHz -> LOA (batch, 8, embed_dim)."""
+        return self.loa(fbank(waveform, self.config["num_frames"]), layers)
+
+    def save_pretrained(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
+        save_file({k: v.contiguous() for k, v in self.vit.state_dict().items()}, folder / "model.safetensors")
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> AudioMAE:
+        model = cls(**json.loads((folder / "config.json").read_text()))
+        model.vit.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+        return model.eval()

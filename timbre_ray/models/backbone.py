@@ -1,0 +1,181 @@
+"""AudioLDM2's parts in one typed holder, loaded once a process; the miniature and the full-size model load alike."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import hashlib
+from pathlib import Path
+
+import torch
+from diffusers import AudioLDM2Pipeline, AudioLDM2UNet2DConditionModel, AutoencoderKL, DDIMScheduler
+from torch import Tensor
+from transformers import GPT2LMHeadModel, SpeechT5HifiGan
+
+from timbre_ray.data.features import HOP, log_mel
+from timbre_ray.models.audiomae import AudioMAE
+from timbre_ray.models.classifier import InstrumentClassifier
+from timbre_ray.models.language import rollout
+from timbre_ray.models.vggish import VGGish
+from timbre_ray.specs import BackboneSpec
+
+MINI = Path(__file__).parent.parent / "mini" / "weights"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Embeddings:
+    """What the models know of a prompt; every tensor has a leading axis of one."""
+
+    loa: Tensor  # (1, 8, loa_dim), predicted by GPT-2
+    t5: Tensor  # (1, length, t5_dim)
+    mask: Tensor  # (1, length), 1 where T5 has a token
+    condition: Tensor  # (1, length + 5, loa_dim), what GPT-2 reads
+    condition_mask: Tensor  # (1, length + 5)
+
+    def to(self, device: str) -> Embeddings:
+        return Embeddings(**{f.name: getattr(self, f.name).to(device) for f in dataclasses.fields(self)})
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {f.name: getattr(self, f.name).contiguous() for f in dataclasses.fields(self)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """An AudioLDM2 pipeline and its AudioMAE. Shared by all trials of a process: whoever trains a part copies it first."""
+
+    pipeline: AudioLDM2Pipeline
+    audiomae: AudioMAE
+    digest: str
+    device: str
+
+    @property
+    def unet(self) -> AudioLDM2UNet2DConditionModel:
+        return self.pipeline.unet
+
+    @property
+    def vae(self) -> AutoencoderKL:
+        return self.pipeline.vae
+
+    @property
+    def vocoder(self) -> SpeechT5HifiGan:
+        return self.pipeline.vocoder
+
+    @property
+    def language_model(self) -> GPT2LMHeadModel:
+        return self.pipeline.language_model
+
+    @property
+    def clip_samples(self) -> int:
+        """Samples of a clip: as much as AudioMAE reads (2.56 s for the miniature, 10.24 s at full size)."""
+        return self.audiomae.config["num_frames"] * HOP
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, time, mel bands) of a clip's latents."""
+        factor = self.pipeline.vae_scale_factor
+        return self.vae.config.latent_channels, self.audiomae.config["num_frames"] // factor, 64 // factor
+
+    def new_scheduler(self) -> DDIMScheduler:
+        return DDIMScheduler.from_config(self.pipeline.scheduler.config)
+
+    def copy_unet(self) -> AudioLDM2UNet2DConditionModel:
+        return copy.deepcopy(self.unet)
+
+    def copy_language_model(self) -> GPT2LMHeadModel:
+        return copy.deepcopy(self.language_model)
+
+    @torch.no_grad()
+    def encode_audio(self, waveform: Tensor, batch_size: int = 8) -> tuple[Tensor, Tensor]:
+        """waveform: (num_clips, samples) -> scaled posterior mean and std, each (num_clips, channels, time, mel), on the CPU."""
+        means, stds = [], []
+        for part in waveform.split(batch_size):
+            posterior = self.vae.encode(log_mel(part.to(self.device))[:, None].to(self.vae.dtype)).latent_dist
+            means.append(posterior.mean.float().cpu() * self.vae.config.scaling_factor)
+            stds.append(posterior.std.float().cpu() * self.vae.config.scaling_factor)
+        return torch.cat(means), torch.cat(stds)
+
+    @torch.no_grad()
+    def loa(self, waveform: Tensor, layers: str = "last3", batch_size: int = 16) -> Tensor:
+        """waveform: (num_clips, samples) -> true LOA (num_clips, 8, loa_dim), on the CPU."""
+        return torch.cat([self.audiomae.loa_of_waveform(w.to(self.device), layers).cpu() for w in waveform.split(batch_size)])
+
+    @torch.no_grad()
+    def embed(self, prompt: str, language_model: GPT2LMHeadModel | None = None, pad_to: int | None = None) -> Embeddings:
+        """Reads one prompt as ``AudioLDM2Pipeline.encode_prompt`` does; ``pad_to`` pads T5's tokens (for negative prompts)."""
+        pipe = self.pipeline
+        clap = pipe.tokenizer([prompt], padding="max_length", truncation=True, return_tensors="pt").to(self.device)
+        clap_text = pipe.text_encoder.get_text_features(clap.input_ids, attention_mask=clap.attention_mask).pooler_output[:, None]
+        padding = {"padding": "max_length", "max_length": pad_to} if pad_to else {"padding": True}
+        tokens = pipe.tokenizer_2([prompt], truncation=True, return_tensors="pt", **padding).to(self.device)
+        t5 = pipe.text_encoder_2(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+        ones = tokens.attention_mask.new_ones(1, 1)
+        projected = pipe.projection_model(
+            hidden_states=clap_text, hidden_states_1=t5, attention_mask=ones, attention_mask_1=tokens.attention_mask
+        )
+        gpt2 = language_model or self.language_model
+        loa = rollout(gpt2, projected.hidden_states, projected.attention_mask)
+        return Embeddings(
+            loa=loa, t5=t5, mask=tokens.attention_mask, condition=projected.hidden_states, condition_mask=projected.attention_mask
+        )
+
+
+@functools.lru_cache(maxsize=2)
+def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
+    """Loads the pipeline once a process. GPT-2 is loaded with its generation head, whatever the checkpoint's index says."""
+    name: str | Path = MINI if spec.name == "mini" else spec.name
+    language_model = GPT2LMHeadModel.from_pretrained(name, subfolder="language_model", revision=spec.revision)
+    pipeline = AudioLDM2Pipeline.from_pretrained(
+        name, revision=spec.revision, language_model=language_model, torch_dtype=torch.float32
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.float().eval().requires_grad_(False)
+    audiomae = AudioMAE.from_pretrained(Path(name) / "audiomae").to(device).requires_grad_(False)
+    return Backbone(pipeline=pipeline, audiomae=audiomae, digest=backbone_digest(spec), device=device)
+
+
+@functools.lru_cache(maxsize=8)
+def backbone_digest(spec: BackboneSpec) -> str:
+    """Of a local folder: SHA-256 over its weights; of a hub id: its name and revision."""
+    folder = MINI if spec.name == "mini" else Path(spec.name)
+    if not folder.is_dir():
+        return f"{spec.name}@{spec.revision or 'main'}"
+    parts = [p for p in sorted(folder.iterdir()) if p.is_dir() and p.name not in ("classifier", "vggish")]
+    return hashlib.sha256("".join(folder_digest(p) for p in parts).encode()).hexdigest()[:20]
+
+
+@functools.lru_cache(maxsize=64)
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the names and bytes of a folder's weights and configurations."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".safetensors", ".json"):
+            total.update(str(path.relative_to(folder)).encode())
+            total.update(path.read_bytes())
+    return total.hexdigest()[:20]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judges:
+    """The models that score, whatever backbone is scored; never trained in a trial."""
+
+    audiomae: AudioMAE  # what the classifier listens through
+    classifier: InstrumentClassifier
+    embedders: dict[str, VGGish]
+
+
+@functools.lru_cache(maxsize=2)
+def load_judges(device: str = "cpu") -> Judges:
+    """The miniature's classifier and its VGGish-shaped embedder."""
+    return Judges(
+        audiomae=AudioMAE.from_pretrained(MINI / "audiomae").to(device).requires_grad_(False),
+        classifier=InstrumentClassifier.from_pretrained(MINI / "classifier").to(device).requires_grad_(False),
+        embedders={"vggish": VGGish.from_pretrained(MINI / "vggish").to(device).requires_grad_(False)},
+    )
+
+
+def judges_digest() -> str:
+    return "-".join(folder_digest(MINI / part)[:8] for part in ("audiomae", "classifier", "vggish"))

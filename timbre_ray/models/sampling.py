@@ -1,0 +1,71 @@
+"""Generation: DDIM with classifier-free guidance over batches of noise that depend on the clip's number alone."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AudioLDM2UNet2DConditionModel
+from torch import Tensor
+
+from timbre_ray.models.backbone import Backbone, Embeddings
+from timbre_ray.specs import SamplerSpec
+
+
+def clip_noise(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:
+    """Initial noise of clip ``index``, the same in every arm, batch size and device. shape -> (*shape,)."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
+    return torch.randn(shape, generator=generator)
+
+
+@torch.no_grad()
+def generate(
+    backbone: Backbone,
+    unet: AudioLDM2UNet2DConditionModel,
+    positive: Embeddings,
+    negative: Embeddings,
+    *,
+    num_clips: int,
+    seed: int,
+    sampler: SamplerSpec,
+) -> Tensor:
+    """-> (num_clips, samples) on the CPU, float32 in [-1, 1]. The noise of clip i is ``clip_noise(seed, i)``."""
+    waveforms = []
+    for start in range(0, num_clips, sampler.batch_size):
+        count = min(sampler.batch_size, num_clips - start)
+        latents = torch.stack([clip_noise(seed, start + i, backbone.latent_shape) for i in range(count)]).to(backbone.device)
+        latents = denoise(unet, backbone.new_scheduler(), latents, positive, negative, sampler)
+        waveforms.append(decode(backbone, latents))
+    return torch.cat(waveforms)
+
+
+def denoise(unet, scheduler, latents: Tensor, positive: Embeddings, negative: Embeddings, sampler: SamplerSpec) -> Tensor:  # noqa: ANN001
+    """latents: (batch, channels, time, mel) noise -> clean latents of the same shape."""
+    count = len(latents)
+    scheduler.set_timesteps(sampler.num_inference_steps, device=latents.device)
+    guided = sampler.guidance_scale > 1.0
+    sides = (negative, positive) if guided else (positive,)
+    loa, t5, mask = (torch.cat([getattr(s, name).expand(count, *[-1] * (getattr(s, name).ndim - 1)) for s in sides])
+                     for name in ("loa", "t5", "mask"))  # fmt: skip
+    latents = latents * scheduler.init_noise_sigma
+    for timestep in scheduler.timesteps:
+        model_input = scheduler.scale_model_input(torch.cat([latents] * len(sides)), timestep)
+        noise = unet(
+            model_input, timestep, encoder_hidden_states=loa, encoder_hidden_states_1=t5, encoder_attention_mask_1=mask
+        ).sample
+        if guided:
+            unconditional, conditional = noise.chunk(2)
+            noise = unconditional + sampler.guidance_scale * (conditional - unconditional)
+        latents = scheduler.step(noise, timestep, latents, eta=0.0).prev_sample
+    return latents
+
+
+def decode(backbone: Backbone, latents: Tensor) -> Tensor:
+    """latents: (batch, channels, time, mel) -> (batch, samples) on the CPU."""
+    mel = backbone.vae.decode(latents / backbone.vae.config.scaling_factor).sample.squeeze(1)
+    waveform = backbone.vocoder(mel)
+    return waveform.float().cpu()[:, : backbone.clip_samples]
+
+
+def prompt_pair(backbone: Backbone, prompt: str, negative_prompt: str, language_model=None) -> tuple[Embeddings, Embeddings]:  # noqa: ANN001
+    """A prompt and its negative, the negative padded to the prompt's length as the pipeline pads it."""
+    positive = backbone.embed(prompt, language_model)
+    return positive, backbone.embed(negative_prompt, language_model, pad_to=positive.t5.shape[1])

@@ -1,0 +1,50 @@
+"""report.md: the report for readers of the repository."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from timbre_ray.report import summary
+from timbre_ray.report.claims import RULE, Comparison, Judgement, Verdict, describe
+from timbre_ray.report.results import Results
+from timbre_ray.report.tables import Table
+from timbre_ray.report.textforms import escape_markdown, markdown
+
+MARKS: dict[Verdict, str] = {"holds": "holds", "does not hold": "does not hold", "cannot be told apart": "open", "not measured": "–"}
+
+
+def render(results: Results, tables: Sequence[Table], judgements: Sequence[Judgement]) -> str:
+    question = escape_markdown(str(results.sweep.get("question", "")))
+    parts = [f"# {escape_markdown(results.name)}"]
+    parts += [f"**Question.** {question}"] if question else []
+    parts.append("**Answer.** " + " ".join(escape_markdown(s) for s in summary.answer(results, judgements)))
+    parts.append("**How complete.** " + escape_markdown(summary.completeness(results)))
+    if results.with_status("failed"):
+        parts.append("| failed trial | stage | reason |\n|:--|:--|:--|\n" + "\n".join(_failed_lines(results)))
+    parts.append("The same with figures and sound: [index.html](index.html).")
+    parts.append("## Claims")
+    parts += [_claim(judgement) for judgement in judgements]
+    parts.append(f"Rule: {RULE}")
+    parts.append("## Tables")
+    parts.append(summary.READING)
+    for table in tables:
+        notes = "<br>".join(escape_markdown(note) for note in table.notes)
+        parts += [f"### Table {table.number}. {escape_markdown(table.title)}", markdown(table), notes]
+    parts.append("## Made with")
+    parts.append("\n".join(f"- {escape_markdown(k)}: {escape_markdown(v)}" for k, v in summary.provenance(results)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _failed_lines(results: Results) -> list[str]:
+    cells = [(f.trial_id, f.stage, f.reason) for f in summary.failures(results)]
+    return ["| " + " | ".join(escape_markdown(text) for text in row) + " |" for row in cells]
+
+
+def _claim(judgement: Judgement) -> str:
+    text = f"**{escape_markdown(judgement.claim)}** *{judgement.verdict.capitalize()}.* {escape_markdown(judgement.sentence)}"
+    lines = [f"- {_mark(c)}: {escape_markdown(describe(c))}" for c in judgement.comparisons]
+    return "\n".join([text, "", *lines]) if lines else text
+
+
+def _mark(comparison: Comparison) -> str:
+    return "beside it" if comparison.wanted == "shown" else MARKS[comparison.outcome]

@@ -1,0 +1,44 @@
+"""index.html: one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from timbre_ray.report import claims, summary, textforms
+from timbre_ray.report.claims import Judgement
+from timbre_ray.report.figures import Drawing
+from timbre_ray.report.listening import Listening
+from timbre_ray.report.paper import COLUMN_HEADER
+from timbre_ray.report.results import Results
+from timbre_ray.report.tables import Table
+
+_FOLDER = Path(__file__).parent
+LISTENING_COLUMNS = (("solo", "solo"), ("duet", "duet"), ("partner", "piano"))
+
+
+def render(
+    results: Results, tables: Sequence[Table], judgements: Sequence[Judgement], drawings: Sequence[Drawing], heard: Sequence[Listening]
+) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = claims.number
+    environment.filters["verdict_class"] = summary.verdict_class
+    return environment.get_template("page.html.j2").render(
+        results=results,
+        tables=tables,
+        judgements=judgements,
+        # Built here from escaped text, so it may enter the page as it is.
+        drawings=[(drawing, Markup(drawing.svg)) for drawing in drawings],
+        heard=heard,
+        listening_columns=LISTENING_COLUMNS,
+        css=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
+        summary=summary,
+        claims=claims,
+        forms=textforms,
+        paper_header=COLUMN_HEADER,
+    )

@@ -1,0 +1,152 @@
+"""The ledger of one sweep as a long table of scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from timbre_ray.ledger import Ledger
+
+FRAME_COLUMNS = ("trial_id", "arm", "target", "seed", "step", "final", "metric", "value", "num_clips")
+POINT_KEYS_WITH_A_COLUMN = ("clips.path", "seed")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One row of the tables: an arm, or an arm at one point of a grid over more than targets and seeds."""
+
+    label: str
+    method: str
+    teacher: bool
+    """GPT-2 was taught by AudioMAE before Dreambooth."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Results:
+    """What the ledger holds of a sweep's planned trials."""
+
+    sweep: Mapping[str, Any]
+    arms: tuple[Arm, ...]
+    """In the sweep's order; arms of which no trial has begun are missing."""
+    targets: tuple[str, ...]
+    trials: tuple[Mapping[str, Any], ...]
+    """Every recorded trial that is still planned, whatever its status."""
+    num_planned: int | None
+    """None where the sweep's record does not say (key ``planned``: trial ids, or a number)."""
+    baselines: Mapping[str, Mapping[str, Any]]
+    frame: pd.DataFrame
+    """Finished trials only, one score a line: FRAME_COLUMNS; ``final`` marks a trial's last step."""
+
+    @property
+    def name(self) -> str:
+        return str(self.sweep.get("name", "sweep"))
+
+    @property
+    def embedders(self) -> tuple[str, ...]:
+        """Suffixes of the FAD metrics: "" for the first embedder, "/clap" and the like for others."""
+        found = {m.removeprefix("fad_held_out") for m in self.frame["metric"].unique() if m.startswith("fad_held_out")}
+        return tuple(sorted(found))
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        return tuple(sorted(int(step) for step in self.frame["step"].unique()))
+
+    @property
+    def untouched(self) -> Arm | None:
+        """The arm whose step 0 is the backbone as it came: nothing was taught, nothing trained."""
+        at_zero = set(self.frame.loc[self.frame["step"] == 0, "arm"])
+        plain = [arm for arm in self.arms if not arm.teacher and arm.label in at_zero]
+        return min(plain, key=lambda arm: arm.method != "direct") if plain else None
+
+    def with_status(self, status: str) -> tuple[Mapping[str, Any], ...]:
+        return tuple(trial for trial in self.trials if trial["status"] == status)
+
+    def find_arm(self, method: str, *, teacher: bool) -> Arm | None:
+        return next((arm for arm in self.arms if arm.method == method and arm.teacher == teacher), None)
+
+    def values(self, arm: str, metric: str, *, step: int | None) -> pd.Series:
+        """Scores by (target, seed); ``step`` None: each trial's last step."""
+        frame = self.frame
+        at_step = frame["final"] if step is None else frame["step"] == step
+        chosen = frame[(frame["arm"] == arm) & (frame["metric"] == metric) & at_step]
+        return chosen.set_index(["target", "seed"])["value"].sort_index()
+
+
+def load(folder: Path) -> Results:
+    """Read results/<sweep>/. Orphaned trials (no longer planned) are left out."""
+    ledger = Ledger(folder)
+    sweep = ledger.sweep()
+    trials = _still_planned(ledger.trials(), sweep)
+    if not trials:
+        raise ValueError(f"{folder}: no trial is recorded there, so there is nothing to report; run the sweep first")
+    labels = {trial["trial_id"]: _label(trial, trials) for trial in trials}
+    frame = _frame([trial for trial in trials if trial["status"] == "finished"], labels)
+    targets = tuple(sorted({str(trial["target"]) for trial in trials}))
+    return Results(
+        sweep=sweep,
+        arms=_arms(trials, labels, list(sweep.get("arms", ()))),
+        targets=targets,
+        trials=tuple(trials),
+        num_planned=_num_planned(sweep),
+        baselines={name: record for name, record in ledger.baselines().items() if name in targets},
+        frame=frame,
+    )
+
+
+def _still_planned(records: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    planned = sweep.get("planned")
+    names = set(planned) if isinstance(planned, list) else None
+    kept = [r for r in records if not r.get("orphaned") and (names is None or r["trial_id"] in names)]
+    return sorted(kept, key=lambda r: str(r["trial_id"]))
+
+
+def _num_planned(sweep: Mapping[str, Any]) -> int | None:
+    planned = sweep.get("planned")
+    return len(planned) if isinstance(planned, list) else planned
+
+
+def _label(trial: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> str:
+    """The arm's name, with the grid's settings that vary within the arm and have no column of their own."""
+    settings = []
+    for key, value in sorted(trial.get("point", {}).items()):
+        if key in POINT_KEYS_WITH_A_COLUMN:
+            continue
+        if any(other["arm"] == trial["arm"] and other.get("point", {}).get(key) != value for other in trials):
+            settings.append(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}")
+    return f"{trial['arm']} ({', '.join(settings)})" if settings else str(trial["arm"])
+
+
+def _arms(trials: Sequence[Mapping[str, Any]], labels: Mapping[str, str], order: list[str]) -> tuple[Arm, ...]:
+    found: dict[str, tuple[int, Arm]] = {}
+    for trial in trials:
+        spec = trial["spec"]
+        label = labels[trial["trial_id"]]
+        place = order.index(trial["arm"]) if trial["arm"] in order else len(order)
+        arm = Arm(label=label, method=spec["dreambooth"]["method"], teacher=spec["teacher"]["epochs"] > 0)
+        found.setdefault(label, (place, arm))
+    return tuple(arm for _, arm in sorted(found.values(), key=lambda pair: (pair[0], pair[1].label)))
+
+
+def _frame(finished: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> pd.DataFrame:
+    lines = []
+    for trial in finished:
+        last = max(evaluation["step"] for evaluation in trial["evaluations"])
+        for evaluation in trial["evaluations"]:
+            for metric, value in evaluation["metrics"].items():
+                if not isinstance(value, int | float) or not math.isfinite(value):
+                    raise ValueError(
+                        f"trials/{trial['trial_id']}.json: evaluations[step={evaluation['step']}].metrics.{metric}={value!r}: "
+                        "a finished trial's score must be a finite number; run the trial again"
+                    )
+                step = int(evaluation["step"])
+                lines.append(
+                    (trial["trial_id"], labels[trial["trial_id"]], str(trial["target"]), int(trial["seed"]), step, step == last)
+                    + (metric, float(value), int(evaluation["num_clips"]))
+                )
+    frame = pd.DataFrame(lines, columns=list(FRAME_COLUMNS))
+    return frame.astype({"final": bool, "step": int, "value": float})

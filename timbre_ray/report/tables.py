@@ -1,0 +1,210 @@
+"""The paper's Tables 2 to 7 as data; ``textforms`` and ``page`` give them their shapes.
+
+The paper's text could not be consulted while this was written: what each table compares is our reading of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from timbre_ray.report.paper import UNTOUCHED_KEY, PaperValues
+from timbre_ray.report.results import Arm, Results
+
+RowKind = Literal["floor", "untouched", "arm"]
+FLOOR_LABEL = "real against real (floor)"
+UNTOUCHED_LABEL = "untouched backbone"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Column:
+    metric: str
+    header: str
+    step: int | None
+    """None: each trial's last step. Columns at one step stand under one heading."""
+    best: Literal["low", "high"]
+
+    @property
+    def group(self) -> str:
+        return "" if self.step is None else f"step {self.step}"
+
+    @property
+    def full_header(self) -> str:
+        return ", ".join(part for part in (self.group, self.header) if part)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+    mean: float
+    std: float | None
+    """Sample standard deviation over seeds; None for one seed and for baselines."""
+    num_seeds: int
+    is_best: bool = False
+    """The best mean of the section's arms."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    label: str
+    kind: RowKind
+    cells: tuple[Cell | None, ...]
+    num_seeds: int
+    num_clips: str
+    paper: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Section:
+    target: str
+    rows: tuple[Row, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    number: str
+    slug: str
+    title: str
+    columns: tuple[Column, ...]
+    sections: tuple[Section, ...]
+    has_paper: bool
+    notes: tuple[str, ...]
+
+
+def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table, ...]:
+    """Tables 2 to 7, in order; a target beyond the second gets its own table after Table 4."""
+    everyone = results.arms
+    plain_and_taught = tuple(arm for arm in everyone if arm.method == "direct")
+    fad_steps = [_fad_columns(results, step) for step in results.steps]
+
+    def table(number: str, slug: str, title: str, columns: Sequence[Column], arms: Sequence[Arm], targets: Sequence[str]) -> Table:
+        rows_of_paper = (paper_values or {}).get(number, {})
+        sections = tuple(_section(results, target, tuple(columns), arms, rows_of_paper) for target in targets)
+        return Table(
+            number=number,
+            slug=slug,
+            title=title,
+            columns=tuple(columns),
+            sections=sections,
+            has_paper=bool(rows_of_paper),
+            notes=_notes(sections, bool(rows_of_paper)),
+        )
+
+    built = [
+        table("2", "table-2-teacher-forcing", "Fréchet distance over steps, with and without teacher forcing",
+              [column for columns in fad_steps for column in columns], plain_and_taught, results.targets),
+    ]  # fmt: skip
+    for index, target in enumerate(results.targets):
+        number, slug = (str(3 + index), f"table-{3 + index}-fad") if index < 2 else ("4", f"table-4-fad-{target}")
+        title = f"Fréchet distance of all arms at the last step, {target}"
+        built.append(table(number, slug, title, _fad_columns(results, None), everyone, [target]))
+    built += [
+        table("5", "table-5-duet-rank", "Rank of the piano in the duet",
+              [_column("duet_partner_rank", "rank", step, "low") for step in results.steps], everyone, results.targets),
+        table("6", "table-6-duet-confidence", "The classifier's confidence in target and piano",
+              [_column("duet_target_confidence", "target, in the duet", None, "high"),
+               _column("duet_partner_confidence", "piano, in the duet", None, "high"),
+               _column("solo_target_confidence", "target, in the solo", None, "high")], everyone, results.targets),
+        table("7", "table-7-solo-piano", "What is left of the solo piano",
+              [_column("partner_confidence", "confidence in the piano", None, "high"),
+               _column("partner_rank", "rank of the piano", None, "low")], everyone, results.targets),
+    ]  # fmt: skip
+    return tuple(built)
+
+
+def _column(metric: str, header: str, step: int | None, best: Literal["low", "high"]) -> Column:
+    return Column(metric=metric, header=header, step=step, best=best)
+
+
+def _fad_columns(results: Results, step: int | None) -> list[Column]:
+    columns = []
+    for suffix in results.embedders or ("",):
+        name = f" ({suffix[1:]})" if suffix else ""
+        columns.append(_column(f"fad_held_out{suffix}", f"held-out{name}", step, "low"))
+        columns.append(_column(f"fad_train{suffix}", f"training set{name}", step, "low"))
+    return columns
+
+
+def _section(
+    results: Results, target: str, columns: tuple[Column, ...], arms: Sequence[Arm], paper: dict[str, dict[str, str]]
+) -> Section:
+    rows = [row for row in (_floor_row(results, target, columns), _untouched_row(results, target, columns, paper)) if row]
+    arm_rows = []
+    for arm in arms:
+        cells = [_cell(results, arm.label, target, column.metric, column.step) for column in columns]
+        arm_rows.append(_row(results, arm.label, "arm", arm.label, target, cells, paper.get(arm.label, {}).get(target)))
+    return Section(target=target, rows=(*rows, *_mark_best(arm_rows, columns)))
+
+
+def _floor_row(results: Results, target: str, columns: tuple[Column, ...]) -> Row | None:
+    """The baseline's row; None where it has none of these metrics (a recording answers no prompt)."""
+    record = results.baselines.get(target)
+    metrics = record["metrics"] if record else {}
+    cells = tuple(
+        Cell(mean=float(metrics[c.metric]), std=None, num_seeds=0) if c.metric in metrics and _holds_reference(results, c) else None
+        for c in columns
+    )
+    if record is None or not any(cells):
+        return None
+    return Row(label=FLOOR_LABEL, kind="floor", cells=cells, num_seeds=0, num_clips=str(record["num_clips"]), paper=None)
+
+
+def _untouched_row(results: Results, target: str, columns: tuple[Column, ...], paper: dict[str, dict[str, str]]) -> Row | None:
+    arm = results.untouched
+    if arm is None:
+        return None
+    cells = []
+    for column in columns:
+        cell = _cell(results, arm.label, target, column.metric, 0) if _holds_reference(results, column) else None
+        cells.append(dataclasses.replace(cell, std=cell.std or None) if cell else None)
+    return _row(results, UNTOUCHED_LABEL, "untouched", arm.label, target, cells, paper.get(UNTOUCHED_KEY, {}).get(target))
+
+
+def _holds_reference(results: Results, column: Column) -> bool:
+    """What no training changes stands once in a table over steps: under the first."""
+    return column.step is None or column.step == results.steps[0]
+
+
+def _row(
+    results: Results, label: str, kind: RowKind, arm: str, target: str, cells: Sequence[Cell | None], paper: str | None
+) -> Row:
+    frame = results.frame
+    chosen = frame[(frame["arm"] == arm) & (frame["target"] == target)]
+    clips = " to ".join(str(n) for n in sorted({chosen["num_clips"].min(), chosen["num_clips"].max()})) if len(chosen) else "0"
+    return Row(label=label, kind=kind, cells=tuple(cells), num_seeds=chosen["seed"].nunique(), num_clips=clips, paper=paper)
+
+
+def _cell(results: Results, arm: str, target: str, metric: str, step: int | None) -> Cell | None:
+    values = results.values(arm, metric, step=step)
+    values = values[values.index.get_level_values("target") == target]
+    if values.empty:
+        return None
+    std = float(values.std(ddof=1)) if len(values) > 1 else None
+    return Cell(mean=float(values.mean()), std=std, num_seeds=len(values))
+
+
+def _mark_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
+    cells = [list(row.cells) for row in rows]
+    for index, column in enumerate(columns):
+        choose: Callable[[list[float]], float] = min if column.best == "low" else max
+        means = [row[index].mean for row in cells if row[index] is not None]
+        if not means or math.isclose(min(means), max(means), abs_tol=1e-9):
+            continue
+        best = choose(means)
+        for row in cells:
+            if row[index] is not None and math.isclose(row[index].mean, best, abs_tol=1e-9):
+                row[index] = dataclasses.replace(row[index], is_best=True)
+    return [dataclasses.replace(row, cells=tuple(each)) for row, each in zip(rows, cells, strict=True)]
+
+
+def _notes(sections: Sequence[Section], has_paper: bool) -> tuple[str, ...]:
+    rows = [row for section in sections for row in section.rows]
+    notes = ["Mean over seeds ± standard deviation between them; bold: the best mean of the arms, which need not be told apart."]
+    if any(row.kind == "untouched" and row.num_seeds > 1 for row in rows):
+        notes.append("The untouched backbone makes the same clips at every seed: it has no spread.")
+    if len({row.num_clips for row in rows if row.num_seeds or row.kind == "floor"}) > 1:
+        notes.append("The number of clips differs between rows; a Fréchet distance shrinks with more clips, so these rows do not compare.")
+    if not has_paper:
+        notes.append("The paper's own values are not on file.")
+    return tuple(notes)

@@ -1,0 +1,145 @@
+"""Tables as CSV (one score a line), LaTeX (booktabs) and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from timbre_ray.report.paper import COLUMN_HEADER
+from timbre_ray.report.results import Results
+from timbre_ray.report.tables import Cell, Column, Row, Table
+
+NOTHING = "–"
+CSV_HEADER = ("target", "row", "metric", "step", "mean", "std", "num_seeds", "num_clips", "paper")
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "é": r"\'e", "±": r"$\pm$", "−": "$-$", "–": "--", "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}  # fmt: skip
+
+
+def write_all(tables: Sequence[Table], results: Results, folder: Path) -> None:
+    """One .csv and one .tex a table, and trials.csv: every finished trial's scores, of which the tables are made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for table in tables:
+        with (folder / f"{table.slug}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(CSV_HEADER)
+            writer.writerows(_csv_lines(table))
+        (folder / f"{table.slug}.tex").write_text(latex(table), encoding="utf-8")
+    results.frame.drop(columns="final").to_csv(folder / "trials.csv", index=False, lineterminator="\n")
+
+
+def digits_of(table: Table) -> dict[Column, int]:
+    """Decimals of each column: two, three where every value is below 0.1."""
+    digits = {}
+    for index, column in enumerate(table.columns):
+        means = [abs(row.cells[index].mean) for section in table.sections for row in section.rows if row.cells[index]]
+        digits[column] = 3 if means and max(means) < 0.1 else 2
+    return digits
+
+
+def mean_text(cell: Cell, digits: int) -> str:
+    return f"{cell.mean:.{digits}f}".replace("-", "−")
+
+
+def std_text(cell: Cell, digits: int) -> str:
+    return "" if cell.std is None else f"± {cell.std:.{digits}f}"
+
+
+def seeds_text(row: Row) -> str:
+    return NOTHING if row.kind == "floor" else str(row.num_seeds)
+
+
+def _csv_lines(table: Table) -> list[list[object]]:
+    lines: list[list[object]] = []
+    for section in table.sections:
+        for row in section.rows:
+            for column, cell in zip(table.columns, row.cells, strict=True):
+                if cell:
+                    step = "last" if column.step is None else column.step
+                    std = "" if cell.std is None else cell.std
+                    scores = [step if row.kind == "arm" else "", cell.mean, std, cell.num_seeds]
+                    lines.append([section.target, row.label, column.metric, *scores, row.num_clips, row.paper or ""])
+    return lines
+
+
+def markdown(table: Table) -> str:
+    paper = [COLUMN_HEADER] if table.has_paper else []
+    header = ["", *(c.full_header for c in table.columns), "seeds", "clips", *paper]
+    lines = ["| " + " | ".join(header) + " |", "|:--|" + "--:|" * (len(header) - 1)]
+    digits = digits_of(table)
+    for section in table.sections:
+        if len(table.sections) > 1:
+            lines.append(f"| **{escape_markdown(section.target)}** |" + " |" * (len(header) - 1))
+        for row in section.rows:
+            lines.append("| " + " | ".join(_texts(table, row, digits, escape_markdown, "**{}**".format)) + " |")
+    return "\n".join(lines)
+
+
+def latex(table: Table) -> str:
+    """A booktabs table; the caption says what is compared."""
+    paper = [COLUMN_HEADER] if table.has_paper else []
+    spans = _spans(table.columns)
+    width = len(table.columns) + 3 + len(paper)
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape_latex(table.title)}. {escape_latex(' '.join(table.notes))}}}",
+        rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
+        r"\toprule",
+    ]
+    if any(group for group, _ in spans):
+        lines.append(" & ".join(["", *(rf"\multicolumn{{{n}}}{{c}}{{{escape_latex(g)}}}" for g, n in spans), "", ""]) + r" \\")
+    lines.append(" & ".join(escape_latex(text) for text in ["", *(c.header for c in table.columns), "seeds", "clips", *paper]) + r" \\")
+    digits = digits_of(table)
+    for section in table.sections:
+        lines.append(r"\midrule")
+        if len(table.sections) > 1:
+            lines.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(section.target)}}}}} \\")
+        lines += [" & ".join(_texts(table, row, digits, escape_latex, r"\textbf{{{}}}".format)) + r" \\" for row in section.rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _texts(
+    table: Table, row: Row, digits: dict[Column, int], escape: Callable[[str], str], bold: Callable[[str], str]
+) -> list[str]:
+    texts = [escape(row.label)]
+    for column, cell in zip(table.columns, row.cells, strict=True):
+        if cell is None:
+            texts.append(escape(NOTHING))
+            continue
+        mean = escape(mean_text(cell, digits[column]))
+        texts.append(f"{bold(mean) if cell.is_best else mean} {escape(std_text(cell, digits[column]))}".rstrip())
+    paper = [escape(row.paper or NOTHING)] if table.has_paper else []
+    return [*texts, escape(seeds_text(row)), escape(row.num_clips), *paper]
+
+
+def _spans(columns: Sequence[Column]) -> list[tuple[str, int]]:
+    """Neighbouring columns of one step: (heading, number of columns)."""
+    spans: list[tuple[str, int]] = []
+    for column in columns:
+        if spans and spans[-1][0] == column.group:
+            spans[-1] = (column.group, spans[-1][1] + 1)
+        else:
+            spans.append((column.group, 1))
+    return spans
+
+
+def heading_spans(table: Table) -> list[tuple[str, int]]:
+    """The upper row of headings; empty where no column has one or each column would have its own."""
+    spans = _spans(table.columns)
+    return spans if any(group for group, _ in spans) else []
+
+
+def escape_latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown must show as it is: no markup, no HTML, no line break inside a table."""
+    flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", flat)

@@ -1,0 +1,191 @@
+"""Frozen specs: everything that is part of a result's identity, and nothing else. Standard library only.
+
+Each field says its meaning, unit and source. ``sweep.py`` builds these from YAML with type checks and errors that name the key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any, ClassVar, Literal
+
+MethodName = Literal["direct", "prior", "mixclass_prior", "chineseclass_prior", "lora"]
+
+
+class _Strict:
+    """Tells pydantic to refuse unknown keys; specs themselves do not import it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BackboneSpec(_Strict):
+    name: str = "mini"
+    """``mini``, or a folder or hub id in diffusers' AudioLDM2 layout."""
+    revision: str | None = None
+    """Hub revision; None for the default branch."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipsSpec(_Strict):
+    path: str
+    """Folder of recordings, or ``mini:NAME`` for a set that the package ships (chinese_flute_v1, chinese_flute_v2, chinese_lute)."""
+    held_out: str | None = None
+    """Folder of recordings to score against. None: the shipped set's own, or else the last quarter of ``path``'s files."""
+    token: str = "sks"
+    """The rare token that names the new timbre (Dreambooth)."""
+    instrument: str = "flute"
+    """The known class that the new timbre is a kind of."""
+    partner: str = "piano"
+    """The known instrument whose survival is measured."""
+    target_class: str = "chinese flute"
+    """The classifier's class for the target."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherSpec(_Strict):
+    """AudioMAE teacher forcing of GPT-2, before Dreambooth."""
+
+    epochs: int = 0
+    """Passes over the target clips; 0 leaves GPT-2 as it is (paper: 50)."""
+    mode: Literal["rollout", "teacher_forced"] = "rollout"
+    """Free-running rollout with gradient (the paper's authors) or true LOA as input (AudioLDM2's pretraining)."""
+    lr: float = 1e-5
+    weight_decay: float = 1e-2
+    batch_size: int = 4
+    mixture_weight: float = 0.0
+    """Weight of a second loss: the mixture prompt against the LOA of mixtures with class audio."""
+    loa: Literal["last3", "last"] = "last3"
+    """Blocks of AudioMAE that are averaged (AudioLDM2: last3)."""
+
+    def __post_init__(self) -> None:
+        _at_least("epochs", self.epochs, 0)
+        _at_least("batch_size", self.batch_size, 1)
+        _at_least("mixture_weight", self.mixture_weight, 0)
+        _above("lr", self.lr, 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DreamboothSpec(_Strict):
+    method: MethodName = "direct"
+    steps: int = 300
+    """Optimizer steps."""
+    lr: float = 1e-5
+    weight_decay: float = 1e-2
+    batch_size: int = 1
+    gradient_accumulation: int = 4
+    max_grad_norm: float = 1.0
+    prior_weight: float = 1.0
+    """Weight of the prior loss; 0 equals ``direct``."""
+    num_class_clips: int = 50
+    """Clips of prior audio."""
+    mixture_gain_db: float = 0.0
+    """Gain of the piano in mixtures (mixclass_prior); 0 is a plain sum, -inf silence."""
+    lora_rank: int = 4
+    lora_alpha: float | None = None
+    """Scale of the adapter; None: equal to the rank."""
+    lora_targets: Literal["cross_attention", "attention"] = "cross_attention"
+    """Attention to text only (the paper) or every attention (its authors' script)."""
+    train_language_model: bool = False
+    """Train GPT-2 jointly with the U-Net."""
+    true_loa_probability: float = 0.25
+    """With ``train_language_model``: how often the ground-truth LOA replaces the predicted one (AudioLDM2)."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "gradient_accumulation", "num_class_clips", "lora_rank"):
+            _at_least(name, getattr(self, name), 1)
+        _at_least("prior_weight", self.prior_weight, 0)
+        _above("lr", self.lr, 0)
+        _above("max_grad_norm", self.max_grad_norm, 0)
+        if not 0 <= self.true_loa_probability <= 1:
+            raise ValueError(f"true_loa_probability={self.true_loa_probability}: must lie in [0, 1]")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplerSpec(_Strict):
+    num_inference_steps: int = 200
+    """DDIM steps."""
+    guidance_scale: float = 3.5
+    negative_prompt: str = ""
+    batch_size: int = 8
+    """Clips generated at once; it does not change a clip's noise."""
+
+    def __post_init__(self) -> None:
+        _at_least("num_inference_steps", self.num_inference_steps, 1)
+        _at_least("batch_size", self.batch_size, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateSpec(_Strict):
+    at_steps: tuple[int, ...] = (0, 25, 300)
+    """Dreambooth steps after which the model is scored; steps beyond ``dreambooth.steps`` are an error."""
+    num_clips: int = 64
+    """Clips of each prompt: the fixed n of every row."""
+    seed: int = 1000
+    """Seed of the initial noise: clip i is the same noise in every arm."""
+    sampler: SamplerSpec = dataclasses.field(default_factory=SamplerSpec)
+    fad: tuple[str, ...] = ("vggish",)
+    """Embedders of the Frechet distance."""
+
+    def __post_init__(self) -> None:
+        _at_least("num_clips", self.num_clips, 2)
+        if not self.at_steps or list(self.at_steps) != sorted(set(self.at_steps)) or self.at_steps[0] < 0:
+            raise ValueError(f"at_steps={list(self.at_steps)}: must be distinct, ascending and not negative")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptsSpec(_Strict):
+    """Templates over {token}, {instrument} and {partner}."""
+
+    instance: str = "A recording of a {token} {instrument} solo."
+    partner: str = "A recording of a {partner}."
+    mixture: str = "A recording of a {token} {instrument} with {partner}."
+    known_mixture: str = "A recording of a {partner} with {instrument}."
+    duet: str = "A recording of a {partner} with {token} {instrument}."
+
+    def filled(self, clips: ClipsSpec) -> PromptsSpec:
+        names = {"token": clips.token, "instrument": clips.instrument, "partner": clips.partner}
+        return PromptsSpec(**{f.name: getattr(self, f.name).format(**names) for f in dataclasses.fields(self)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialSpec(_Strict):
+    """One trial of a sweep: an arm at one point of the grid."""
+
+    clips: ClipsSpec
+    backbone: BackboneSpec = dataclasses.field(default_factory=BackboneSpec)
+    prompts: PromptsSpec = dataclasses.field(default_factory=PromptsSpec)
+    teacher: TeacherSpec = dataclasses.field(default_factory=TeacherSpec)
+    dreambooth: DreamboothSpec = dataclasses.field(default_factory=DreamboothSpec)
+    evaluate: EvaluateSpec = dataclasses.field(default_factory=EvaluateSpec)
+    seed: int = 0
+    """Seeds training: teacher forcing, prior audio, noise and order of clips."""
+
+    def __post_init__(self) -> None:
+        if self.evaluate.at_steps[-1] > self.dreambooth.steps:
+            raise ValueError(
+                f"evaluate.at_steps={list(self.evaluate.at_steps)}: the last lies beyond dreambooth.steps={self.dreambooth.steps}"
+            )
+
+
+def as_dict(spec: Any) -> dict[str, Any]:
+    """A spec as plain JSON data."""
+    return json.loads(json.dumps(dataclasses.asdict(spec)))
+
+
+def digest(value: Any) -> str:
+    """20 hex digits of SHA-256 over canonical JSON: sorted keys, no spaces, floats by repr."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _at_least(name: str, value: float, bound: float) -> None:
+    if not value >= bound:
+        raise ValueError(f"{name}={value}: must be at least {bound}")
+
+
+def _above(name: str, value: float, bound: float) -> None:
+    if not value > bound:
+        raise ValueError(f"{name}={value}: must be above {bound}")

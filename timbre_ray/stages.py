@@ -1,0 +1,383 @@
+"""A trial as a chain of stages: plain functions over a frozen spec, each result a content-addressed artifact of the store.
+
+Nothing here knows Ray. ``run_trial`` is the whole path; ``TrialStages`` holds its stages, each computed on first use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from timbre_ray.data.clips import digest_files, find_files, load_target, read_clips, write_clips
+from timbre_ray.data.features import normalise_waveform
+from timbre_ray.evaluate.scorer import Pending, ScoreRequest, score_floor
+from timbre_ray.methods import METHODS, Method, PriorSet
+from timbre_ray.models.backbone import Backbone, Embeddings, backbone_digest, load_backbone
+from timbre_ray.models.sampling import generate
+from timbre_ray.specs import SamplerSpec, TrialSpec, as_dict
+from timbre_ray.store import Artifact, Store, stage_key
+from timbre_ray.train.dreambooth import Examples, train
+from timbre_ray.train.teacher import Lesson, teach
+
+#: Raise a stage's number when its code changes what it computes: its old artifacts are then left alone.
+VERSIONS = {"encode": 1, "teach": 1, "prompt": 1, "class_audio": 1, "mixture_audio": 1, "dreambooth": 1, "generate": 1}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a trial stands: ``done`` of ``total`` units of a stage, with the values of its last unit."""
+
+    stage: str
+    done: int
+    total: int
+    values: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The scored model after ``step`` Dreambooth steps."""
+
+    step: int
+    num_clips: int
+    metrics: dict[str, float]
+    confidences: dict[str, dict[str, float]]
+    audio: dict[str, str]  # prompt -> key of its generate artifact
+    losses: list[dict[str, float]]  # of every optimizer step so far
+
+
+class TrialStages:
+    """The stages of one trial. Each method returns its artifact, computing it only if no one has."""
+
+    def __init__(self, spec: TrialSpec, store: Store, device: str, on_progress: Callable[[Progress], None] | None = None) -> None:
+        self.spec, self.store, self.device = spec, store, device
+        self.prompts = spec.prompts.filled(spec.clips)
+        self.method: Method = METHODS[spec.dreambooth.method]
+        self._on_progress = on_progress or (lambda progress: None)
+        self._backbone_digest = backbone_digest(spec.backbone)
+
+    @property
+    def backbone(self) -> Backbone:
+        return load_backbone(self.spec.backbone, self.device)
+
+    def progress(self, stage: str, done: int, total: int, **values: float) -> None:
+        self._on_progress(Progress(stage=stage, done=done, total=total, values=values))
+
+    def _compute(self, stage: str, spec: dict[str, Any], inputs: list[str], produce: Callable[[Path], None]) -> Artifact:
+        key = stage_key(stage, VERSIONS[stage], spec, inputs)
+        if not self.store.has(stage, key):
+            self.progress(stage, 0, 1)
+        return self.store.get_or_compute(stage, key, produce, description={"spec": spec, "inputs": inputs})
+
+    # -- audio -------------------------------------------------------------------------------------------------------
+
+    def encode(self) -> Artifact:
+        """The target's clips: windows as FLAC, VAE posterior, true LOA."""
+        files = find_files(self.spec.clips)
+
+        def produce(folder: Path) -> None:
+            train_clips, held_out = load_target(self.spec.clips, self.backbone.clip_samples)
+            write_clips(train_clips, folder, "train")
+            write_clips(held_out, folder, "held_out")
+            self._save_encoded(train_clips, folder)
+
+        digests = {"train": digest_files(files.train), "held_out": digest_files(files.held_out)}
+        return self._compute("encode", digests, [self._backbone_digest], produce)
+
+    def _save_encoded(self, waveform: Tensor, folder: Path) -> None:
+        mean, std = self.backbone.encode_audio(waveform)
+        loa = {f"loa_{layers}": self.backbone.loa(waveform, layers) for layers in ("last3", "last")}
+        save_file({"mean": mean, "std": std, **loa}, folder / "encoded.safetensors")
+
+    def class_audio(self, prompt: str) -> Artifact:
+        """Audio that the untouched backbone generates: the memory that prior preservation keeps."""
+        num_clips, sampler = self.spec.dreambooth.num_class_clips, self.spec.evaluate.sampler
+        spec = {"prompt": prompt, "num_clips": num_clips, "seed": self.spec.seed, "sampler": _identity(sampler)}
+
+        def produce(folder: Path) -> None:
+            pair = [self._embeddings(text, None) for text in (prompt, sampler.negative_prompt)]
+            waveform = self._generate(self.backbone.unet, *pair, num_clips, 7_000_000 + self.spec.seed)
+            waveform = normalise_waveform(waveform)
+            write_clips(waveform, folder)
+            self._save_encoded(waveform, folder)
+
+        return self._compute("class_audio", spec, [self._backbone_digest], produce)
+
+    def mixture_audio(self, partner_prompt: str, gain_db: float) -> Artifact:
+        """Target clip i plus class clip i, a plain sum at ``gain_db`` of the class clip; -inf is the target alone."""
+        target, partner = self.encode(), self.class_audio(partner_prompt)
+
+        def produce(folder: Path) -> None:
+            class_clips = read_clips(partner.folder)
+            target_clips = read_clips(target.folder, "train")
+            rows = torch.arange(len(class_clips)) % len(target_clips)
+            waveform = mix(target_clips[rows], class_clips, gain_db)
+            write_clips(waveform, folder)
+            self._save_encoded(waveform, folder)
+
+        return self._compute("mixture_audio", {"gain_db": str(gain_db)}, [target.key, partner.key], produce)
+
+    # methods.PriorAudio
+    def generated(self, prompt: str) -> tuple[str, str]:
+        artifact = self.class_audio(prompt)
+        return artifact.stage, artifact.key
+
+    def mixed(self, partner_prompt: str, gain_db: float) -> tuple[str, str]:
+        artifact = self.mixture_audio(partner_prompt, gain_db)
+        return artifact.stage, artifact.key
+
+    # -- text --------------------------------------------------------------------------------------------------------
+
+    def teach(self) -> Artifact | None:
+        """GPT-2 after teacher forcing; None without epochs."""
+        spec = self.spec.teacher
+        if spec.epochs == 0:
+            return None
+        target = self.encode()
+        mixture = self.mixture_audio(self.prompts.partner, self.spec.dreambooth.mixture_gain_db) if spec.mixture_weight > 0 else None
+
+        def lesson(artifact: Artifact, prompt: str) -> Lesson:
+            loa = load_file(artifact.file("encoded.safetensors"))[f"loa_{spec.loa}"].to(self.device)
+            return Lesson(prompt=self._embeddings(prompt, None), loa=loa)
+
+        def produce(folder: Path) -> None:
+            gpt2 = self.backbone.copy_language_model()
+            losses = []
+            second = lesson(mixture, self.prompts.mixture) if mixture else None
+            num_steps = spec.epochs * -(-len(list(target.folder.glob("train_*.flac"))) // spec.batch_size)
+            for row in teach(gpt2, lesson(target, self.prompts.instance), second, spec, seed=self.spec.seed):
+                losses.append(row)
+                self.progress("teach", len(losses), num_steps, loss=row["loss"])
+            save_file({k: v.contiguous() for k, v in gpt2.transformer.state_dict().items()}, folder / "language_model.safetensors")
+            (folder / "losses.json").write_text(json.dumps(losses))
+
+        identity = {**as_dict(spec), "seed": self.spec.seed, "instance": self.prompts.instance, "mixture": self.prompts.mixture}
+        inputs = [self._backbone_digest, target.key, mixture.key if mixture else ""]
+        return self._compute("teach", identity, inputs, produce)
+
+    def language_model(self, source: Artifact | None) -> GPT2LMHeadModel:
+        """GPT-2 as ``source`` left it (a teach or dreambooth artifact), the backbone's own for None."""
+        if source is None:
+            return self.backbone.language_model
+        gpt2 = self.backbone.copy_language_model()
+        gpt2.transformer.load_state_dict(load_file(source.file("language_model.safetensors"), device=self.device))
+        return gpt2.eval()
+
+    def _embeddings(self, prompt: str, source: Artifact | None, pad_to: int | None = None) -> Embeddings:
+        """A prompt as GPT-2 and T5 see it; computed once for every language model, whatever trial asks."""
+
+        def produce(folder: Path) -> None:
+            save_file(self.backbone.embed(prompt, self.language_model(source), pad_to).tensors(), folder / "embeddings.safetensors")
+
+        spec = {"prompt": prompt, "pad_to": pad_to}
+        artifact = self._compute("prompt", spec, [self._backbone_digest, source.key if source else ""], produce)
+        return Embeddings(**load_file(artifact.file("embeddings.safetensors"), device=self.device))
+
+    # -- Dreambooth --------------------------------------------------------------------------------------------------
+
+    def prior(self) -> PriorSet | None:
+        return self.method.prior(self, self.prompts, self.spec.dreambooth) if self.method.prior else None
+
+    def dreambooth_key(self, step: int) -> str:
+        """Key of the weights after ``step`` steps; how long the run goes on afterwards is no part of it."""
+        taught, prior = self.teach(), self.prior()
+        spec = {k: v for k, v in as_dict(self.spec.dreambooth).items() if k not in ("steps", *_irrelevant(self.spec, self.method))}
+        spec |= {"step": step, "seed": self.spec.seed, "instance": self.prompts.instance, "prior": prior.prompt if prior else None}
+        inputs = [self._backbone_digest, self.encode().key, taught.key if taught else "", prior.key if prior else ""]
+        return stage_key("dreambooth", VERSIONS["dreambooth"], spec, inputs)
+
+    def _examples(self, stage: str, key: str, prompt: str) -> Examples:
+        values = load_file(self.store.get(stage, key).file("encoded.safetensors"))
+        embeddings = self._embeddings(prompt, self.teach())
+        return Examples(mean=values["mean"], std=values["std"], prompt=embeddings, loa=values[f"loa_{self.spec.teacher.loa}"])
+
+    def train(self, until: int) -> Iterator[tuple[int, list[dict[str, float]]]]:
+        """Trains to step ``until``, publishing the weights at every scored step; yields (step, losses so far) after each."""
+        spec = dataclasses.replace(self.spec.dreambooth, steps=until)
+        wanted = [s for s in self.spec.evaluate.at_steps if 0 < s <= until]
+        run_key = self.dreambooth_key(until)
+        with self.store.lock("dreambooth_run", run_key):
+            if all(self.store.has("dreambooth", self.dreambooth_key(s)) for s in wanted):
+                for step in wanted:
+                    yield step, self.losses(step)
+                return
+            unet = self.backbone.copy_unet()
+            gpt2 = self.language_model(self.teach()) if spec.train_language_model else None
+            if gpt2 is not None:
+                gpt2 = gpt2 if self.teach() else self.backbone.copy_language_model()
+                gpt2.transformer.requires_grad_(True)
+            torch.manual_seed(self.spec.seed)  # the adapter's first weights
+            self.method.attach(unet, spec)
+            prior, encoded = self.prior(), self.encode()
+            checkpoint = self.store.scratch("dreambooth", run_key) / "resume.pt"
+            history: list[dict[str, float]] = []
+            for row in train(
+                unet, self.backbone.new_scheduler(), self._examples("encode", encoded.key, self.prompts.instance),
+                self._examples(prior.stage, prior.key, prior.prompt) if prior else None, spec, seed=self.spec.seed,
+                device=self.device, gpt2=gpt2, resume_from=checkpoint,
+            ):  # fmt: skip
+                history.append(row)
+                self.progress("dreambooth", len(history), until, loss=row["loss"])
+                if (step := len(history)) in wanted:
+                    self._publish_weights(step, unet, gpt2, history)
+                    yield step, list(history)
+            shutil.rmtree(checkpoint.parent, ignore_errors=True)
+
+    def _publish_weights(self, step: int, unet: torch.nn.Module, gpt2: GPT2LMHeadModel | None, history: list[dict]) -> None:
+        def produce(folder: Path) -> None:
+            self.method.save(folder, unet, self.spec.dreambooth)
+            if gpt2 is not None:
+                state = {k: v.contiguous().cpu() for k, v in gpt2.transformer.state_dict().items()}
+                save_file(state, folder / "language_model.safetensors")
+            (folder / "losses.json").write_text(json.dumps(history))
+
+        description = {"step": step, "method": self.method.name, "spec": as_dict(self.spec.dreambooth)}
+        self.store.get_or_compute("dreambooth", self.dreambooth_key(step), produce, description=description)
+
+    def losses(self, step: int) -> list[dict[str, float]]:
+        if step == 0:
+            return []
+        return json.loads(self.store.get("dreambooth", self.dreambooth_key(step)).file("losses.json").read_text())
+
+    # -- generation --------------------------------------------------------------------------------------------------
+
+    def trained_unet(self, step: int) -> torch.nn.Module:
+        """The U-Net after ``step`` steps, from the store; the backbone's own at step 0."""
+        if step == 0:
+            return self.backbone.unet
+        unet = self.backbone.copy_unet()
+        self.method.load(unet, self.spec.dreambooth, self.store.get("dreambooth", self.dreambooth_key(step)).folder)
+        return unet.to(self.device).eval().requires_grad_(False)
+
+    def audio(self, step: int) -> dict[str, Artifact]:
+        """Generated clips of the three prompts that are scored: solo, duet and the partner alone."""
+        prompts = {"solo": self.prompts.instance, "duet": self.prompts.duet, "partner": self.prompts.partner}
+        lazy_unet = _Lazy(lambda: self.trained_unet(step))
+        found = {}
+        for i, (name, prompt) in enumerate(prompts.items()):
+            found[name] = self.generate_prompt(step, prompt, self.spec.evaluate.num_clips, lazy_unet)
+            self.progress("generate", i + 1, len(prompts))
+        return found
+
+    def generate_prompt(self, step: int, prompt: str, num_clips: int, unet: _Lazy) -> Artifact:
+        sampler, seed = self.spec.evaluate.sampler, self.spec.evaluate.seed
+        weights = self.store.get("dreambooth", self.dreambooth_key(step)) if step else None
+        joint = weights is not None and self.spec.dreambooth.train_language_model
+        source = weights if joint else self.teach()
+
+        def produce(folder: Path) -> None:
+            positive = self._embeddings(prompt, source)
+            negative = self._embeddings(sampler.negative_prompt, source, pad_to=positive.t5.shape[1])
+            waveform = self._generate(unet.value, positive, negative, num_clips, seed)
+            files = write_clips(waveform, folder)
+            (folder / "clips.json").write_text(json.dumps({"prompt": prompt, "seed": seed, "step": step, "files": files}))
+
+        spec = {"prompt": prompt, "num_clips": num_clips, "seed": seed, "sampler": _identity(sampler)}
+        inputs = [self._backbone_digest, weights.key if weights else "", source.key if source else ""]
+        return self._compute("generate", spec, inputs, produce)
+
+    def _generate(self, unet: torch.nn.Module, positive: Embeddings, negative: Embeddings, num_clips: int, seed: int) -> Tensor:
+        return generate(
+            self.backbone, unet, positive, negative, num_clips=num_clips, seed=seed, sampler=self.spec.evaluate.sampler
+        )
+
+    def request(self, audio: dict[str, Artifact]) -> ScoreRequest:
+        return ScoreRequest(
+            encode_key=self.encode().key, audio=tuple((name, artifact.key) for name, artifact in audio.items()),
+            partner=self.spec.clips.partner, target_class=self.spec.clips.target_class, embedders=self.spec.evaluate.fad,
+        )  # fmt: skip
+
+
+class _Lazy:
+    """A value computed on first use: a U-Net is loaded only if some audio is missing."""
+
+    def __init__(self, compute: Callable[[], Any]) -> None:
+        self._compute, self._done = compute, False
+
+    @property
+    def value(self) -> Any:
+        if not self._done:
+            self._value, self._done = self._compute(), True
+        return self._value
+
+
+def mix(target: Tensor, partner: Tensor, gain_db: float) -> Tensor:
+    """Plain sum of (num_clips, samples) waveforms, the partner at ``gain_db``; normalised like every clip."""
+    return normalise_waveform(target + 10 ** (gain_db / 20) * partner)
+
+
+def _identity(sampler: SamplerSpec) -> dict[str, Any]:
+    return {k: v for k, v in as_dict(sampler).items() if k != "batch_size"}
+
+
+def _irrelevant(spec: TrialSpec, method: Method) -> tuple[str, ...]:
+    """Settings that this method does not read: two arms that differ only in them share their weights."""
+    names: list[str] = [] if method.name == "lora" else ["lora_rank", "lora_alpha", "lora_targets"]
+    names += [] if method.prior else ["prior_weight", "num_class_clips", "mixture_gain_db"]
+    names += [] if spec.dreambooth.train_language_model else ["true_loa_probability"]
+    return tuple(names)
+
+
+def run_trial(
+    spec: TrialSpec, *, store: Store, score: Callable[[ScoreRequest], Pending], device: str = "cpu",
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Iterator[Evaluation]:  # fmt: skip
+    """The whole path of one trial. Scores run while training goes on; evaluations come in the order of their steps."""
+    stages = TrialStages(spec, store, device, on_progress)
+    pending: list[tuple[int, dict[str, str], list[dict[str, float]], Pending]] = []
+
+    def submit(step: int, losses: list[dict[str, float]]) -> None:
+        audio = stages.audio(step)
+        pending.append((step, {name: a.key for name, a in audio.items()}, losses, score(stages.request(audio))))
+
+    def collect(wait: bool) -> Iterator[Evaluation]:
+        while pending and (wait or pending[0][3].done()):
+            step, audio, losses, handle = pending.pop(0)
+            result = handle.result()
+            yield Evaluation(
+                step=step, num_clips=result["num_clips"], metrics=result["metrics"], confidences=result["confidences"],
+                audio=audio, losses=losses,
+            )  # fmt: skip
+
+    at_steps = spec.evaluate.at_steps
+    if at_steps[0] == 0:
+        submit(0, [])
+        yield from collect(wait=False)
+    if at_steps[-1] > 0:
+        for step, losses in stages.train(at_steps[-1]):
+            submit(step, losses)
+            yield from collect(wait=False)
+    yield from collect(wait=True)
+
+
+def baseline(spec: TrialSpec, *, store: Store, device: str = "cpu") -> dict[str, Any]:
+    """The real-versus-real row of a target: what no model can be expected to beat."""
+    stages = TrialStages(spec, store, device)
+    encoded = stages.encode()
+    num_clips = spec.evaluate.num_clips
+    metrics = score_floor(encoded.key, num_clips, spec.clips.target_class, spec.evaluate.fad[0], store)
+    return {"num_clips": num_clips, "metrics": metrics, "audio": {"real": encoded.key}}
+
+
+def generate_from(
+    spec: TrialSpec, prompt: str, *, num_clips: int, seed: int, out: Path, store: Store, device: str = "cpu"
+) -> list[Path]:
+    """Plays a finished trial's last weights: wavs and a sidecar JSON in ``out``."""
+    spec = dataclasses.replace(spec, evaluate=dataclasses.replace(spec.evaluate, seed=seed))
+    stages = TrialStages(spec, store, device)
+    step = spec.evaluate.at_steps[-1]
+    artifact = stages.generate_prompt(step, prompt, num_clips, _Lazy(lambda: stages.trained_unet(step)))
+    out.mkdir(parents=True, exist_ok=True)
+    copied = []
+    for source in sorted(artifact.folder.glob("clip_*.flac")):
+        copied.append(Path(shutil.copy(source, out / source.name)))
+    shutil.copy(artifact.file("clips.json"), out / "clips.json")
+    return copied

@@ -1,0 +1,201 @@
+"""Content-addressed artifacts in a local folder: computed once, published whole, never overwritten.
+
+    root/artifacts/<stage>/<key>/   files of a stage and ``artifact.json``; it appears by one rename, complete or not at all
+    root/scratch/<stage>/<key>/     resumable checkpoints of a stage that is not published yet
+    root/tmp/, root/locks/, root/log/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from timbre_ray.specs import digest
+
+MANIFEST = "artifact.json"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+class ArtifactNotFoundError(KeyError):
+    """Nothing is published under a stage and key."""
+
+    def __str__(self) -> str:  # KeyError would show the message in quotes
+        return str(self.args[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """A published result."""
+
+    folder: Path
+    stage: str
+    key: str
+    seconds: float
+    """Time that computing it took, whoever did."""
+    reused: bool
+    """True if it was there already when it was asked for."""
+
+    def file(self, name: str) -> Path:
+        """Path of one file of the artifact. Raises FileNotFoundError with the names that are there."""
+        path = self.folder / name
+        if not path.is_file():
+            there = sorted(p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file())
+            near = difflib.get_close_matches(name, there, n=1)
+            hint = f"nearest: {near[0]}" if near else f"it holds {', '.join(there)}"
+            raise FileNotFoundError(f"{self.folder}: artifact {self.stage}/{self.key} has no file {name!r}; {hint}")
+        return path
+
+
+class Store:
+    """Artifacts under one root folder. Any number of processes may share it; one Store object serves one trial at a time."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).expanduser().resolve()  # the working folder may change later
+        self.trial: str | None = None
+        """Trial that the lines of the log are attributed to; see attributed_to."""
+        self._log_file: Path | None = None
+        self._log_pid = 0
+
+    def get_or_compute(
+        self, stage: str, key: str, produce: Callable[[Path], None], *, description: Mapping[str, Any]
+    ) -> Artifact:
+        """The artifact, computed by ``produce(folder)`` unless it is published already.
+
+        When two processes ask at once, one computes and the other waits for it. If ``produce`` raises, nothing is published, its
+        folder is removed and the error goes on; the scratch folder stays, so that the next try resumes.
+        """
+        if self.has(stage, key):
+            return self._reuse(stage, key)
+        with self.lock(stage, key):
+            if self.has(stage, key):
+                return self._reuse(stage, key)
+            artifact = self._compute(stage, key, produce, description)
+        self._record("computed", artifact)
+        return artifact
+
+    def get(self, stage: str, key: str) -> Artifact:
+        """A published artifact. Raises ArtifactNotFoundError (a KeyError)."""
+        folder = self._place("artifacts", stage, key)
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ArtifactNotFoundError(
+                f"{self.root}: no artifact {stage}/{key}; it was not computed yet, or in another store (run.storage)"
+            ) from None
+        return Artifact(folder=folder, stage=stage, key=key, seconds=manifest["seconds"], reused=True)
+
+    def has(self, stage: str, key: str) -> bool:
+        return (self._place("artifacts", stage, key) / MANIFEST).is_file()
+
+    def scratch(self, stage: str, key: str) -> Path:
+        """Folder for the checkpoints of a stage under way. It outlives a crash and is removed once the key is published."""
+        folder = self._place("scratch", stage, key)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @contextlib.contextmanager
+    def attributed_to(self, trial_id: str) -> Iterator[None]:
+        """Within the block the lines of the log name this trial."""
+        before, self.trial = self.trial, trial_id
+        try:
+            yield
+        finally:
+            self.trial = before
+
+    def log(self) -> list[dict[str, Any]]:
+        """Every event of every process, oldest first: event, stage, key, seconds, time (unix), pid, trial.
+
+        ``seconds`` is what computing the artifact took; for the event "reused" that is the time saved.
+        """
+        events = []
+        for path in sorted((self.root / "log").glob("*.jsonl")):
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            # A process killed while it wrote may leave half a line at the end of its own file.
+            events += [json.loads(line) for line in lines if line.endswith("\n")]
+        return sorted(events, key=lambda event: event["time"])
+
+    def _compute(self, stage: str, key: str, produce: Callable[[Path], None], description: Mapping[str, Any]) -> Artifact:
+        folder, published = self._place("tmp", stage, key), self._place("artifacts", stage, key)
+        shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed: the lock says that it is gone
+        folder.mkdir(parents=True)
+        try:
+            started = time.perf_counter()
+            produce(folder)
+            seconds = round(time.perf_counter() - started, 3)
+            _write_manifest(folder, {"stage": stage, "key": key, "description": dict(description), "seconds": seconds})
+            published.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(folder, published)
+            _fsync(published.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self._place("scratch", stage, key), ignore_errors=True)
+        return Artifact(folder=published, stage=stage, key=key, seconds=seconds, reused=False)
+
+    def _reuse(self, stage: str, key: str) -> Artifact:
+        artifact = self.get(stage, key)
+        self._record("reused", artifact)
+        return artifact
+
+    def lock(self, stage: str, key: str) -> FileLock:
+        """For work that publishes several artifacts: a context manager that one process holds at a time, freed if it dies."""
+        path = self._place("locks", stage, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # No fallback to a soft lock: such a lock would outlive a process that is killed.
+        return FileLock(path.with_name(f"{key}.lock"), fallback_to_soft=False)
+
+    def _record(self, event: str, artifact: Artifact) -> None:
+        if self._log_file is None or self._log_pid != os.getpid():  # a forked child opens a file of its own
+            self._log_pid = os.getpid()
+            self._log_file = self.root / "log" / f"{socket.gethostname()}-{self._log_pid}-{time.time_ns()}.jsonl"
+            self._log_file.parent.mkdir(parents=True, exist_ok=True)
+        line = {
+            "event": event, "stage": artifact.stage, "key": artifact.key, "seconds": artifact.seconds,
+            "time": time.time(), "pid": self._log_pid, "trial": self.trial,
+        }  # fmt: skip
+        with self._log_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _place(self, kind: str, stage: str, key: str) -> Path:
+        for name in (stage, key):
+            assert _NAME.fullmatch(name), f"{stage}/{key}: stage and key become folder names"
+        return self.root / kind / stage / key
+
+
+def stage_key(stage: str, version: int, spec: Mapping[str, Any], inputs: Sequence[str]) -> str:
+    """Key of a stage's result: its name, the version of its code, the part of the spec it reads, the keys of its inputs."""
+    return digest({"stage": stage, "version": version, "spec": dict(spec), "inputs": list(inputs)})
+
+
+def _write_manifest(folder: Path, entry: dict[str, Any]) -> None:
+    """Writes artifact.json, and all of the folder to the disk."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        files[path.relative_to(folder).as_posix()] = {"sha256": sha256, "bytes": path.stat().st_size}
+    assert MANIFEST not in files, f"{folder}: a stage must not write {MANIFEST} itself"
+    entry |= {"created": time.time(), "files": files}
+    (folder / MANIFEST).write_text(json.dumps(entry, indent=1), encoding="utf-8")
+    for path in (*folder.rglob("*"), folder):
+        _fsync(path)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

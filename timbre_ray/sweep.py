@@ -1,0 +1,345 @@
+"""YAML -> validated trials. ``base``, ``arms`` and ``grid`` are the identity of results; ``run`` says where and how, and never is.
+
+    # Question: does a class prior keep the piano?
+    name: ablation
+    base: {clips: {path: "mini:chinese_flute_v1"}, dreambooth: {method: direct}}
+    arms: {large-gpt2: {}, large-gpt2-prior: {dreambooth: {method: prior}}}
+    grid: {seed: [0, 1, 2], clips.path: ["mini:chinese_flute_v1", "mini:chinese_flute_v2"]}
+    run: {resources: {train: {gpu: 1}}}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from timbre_ray.clip_sets import resolved_clips, target_name
+from timbre_ray.specs import TrialSpec, _at_least, _Strict, as_dict, digest
+from timbre_ray.sweep_yaml import SweepError, Tree, check, flatten, has_key, nearest, read_yaml, unknown_key
+
+#: What an evaluation measures; with several embedders ``fad_held_out/clap`` and the like beside them.
+METRICS = (
+    "fad_held_out", "fad_train", "solo_target_confidence", "duet_partner_rank", "duet_partner_confidence",
+    "duet_target_confidence", "partner_confidence", "partner_rank",
+)  # fmt: skip
+_KEYS = ("name", "base", "arms", "grid", "search", "run")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_QUESTION = re.compile(r"#\s*Question:\s*(.*\S)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResourcesSpec(_Strict):
+    """Ray resources by name: cpu, gpu (fractions allowed), or a custom one. What the YAML leaves out keeps its default."""
+
+    train: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"cpu": 1.0, "gpu": 0.0})
+    """Of one trial."""
+    score: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"cpu": 0.0, "gpu": 0.0})
+    """Of one evaluation actor."""
+
+    def __post_init__(self) -> None:
+        for name, amounts in (("train", self.train), ("score", self.score)):
+            for resource, amount in amounts.items():
+                _at_least(f"{name}.{resource}", amount, 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSpec(_Strict):
+    """Where and how a sweep runs. Changing it changes no result and no key."""
+
+    resources: ResourcesSpec = dataclasses.field(default_factory=ResourcesSpec)
+    num_scorers: int = 1
+    """Evaluation actors."""
+    max_concurrent: int | None = None
+    """Trials at once; None: as many as the resources hold."""
+    max_failures: int = 1
+    """How often a trial is tried again after a failure that may pass (a killed worker, no memory)."""
+    threads: int = 1
+    """Torch threads of a trial."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    time_budget_s: float | None = None
+    """The sweep starts nothing new after this many seconds; None: no limit."""
+    storage: str = "store"
+    """Folder of the artifacts, from the working folder; every node must see it."""
+    results: str = "results"
+    """Folder of the ledgers, from the working folder."""
+
+    def __post_init__(self) -> None:
+        for name, bound in (("num_scorers", 1), ("threads", 1), ("max_failures", 0), ("max_concurrent", 1), ("time_budget_s", 0)):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), bound)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RangeSpec(_Strict):
+    """The values that a search may give to one setting."""
+
+    type: Literal["float", "int", "categorical"]
+    low: int | float | None = None
+    high: int | float | None = None
+    """Inclusive."""
+    log: bool = False
+    """Draw evenly over the logarithm."""
+    choices: tuple[Any, ...] = ()
+    """With ``type: categorical``."""
+
+    def __post_init__(self) -> None:
+        if self.type == "categorical":
+            if not self.choices:
+                raise ValueError("choices=[]: a categorical range needs them")
+            if self.log or self.low is not None or self.high is not None:
+                raise ValueError("type='categorical': takes choices alone, no low, high or log")
+            return
+        if self.choices:
+            raise ValueError(f"choices={list(self.choices)}: only with type: categorical")
+        for name, value in (("low", self.low), ("high", self.high)):
+            if value is None or (self.type == "int" and not isinstance(value, int)):
+                raise ValueError(f"{name}={value}: type {self.type} needs a {'whole ' * (self.type == 'int')}number")
+        if not self.low < self.high:
+            raise ValueError(f"high={self.high}: must be above low={self.low}")
+        if self.log and not self.low > 0:
+            raise ValueError(f"low={self.low}: must be above 0 with log: true")
+
+    def ends(self) -> tuple[Any, ...]:
+        """The values that validation tries: every choice, or both ends."""
+        return self.choices or (self.low, self.high)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AshaSpec(_Strict):
+    """Stops the worse trials early (asynchronous successive halving), at their evaluations."""
+
+    name: Literal["asha"] = "asha"
+    grace_period: int = 25
+    """Dreambooth steps before which no trial is stopped."""
+    reduction_factor: float = 2.0
+    """Of this many trials one goes on at each rung."""
+
+    def __post_init__(self) -> None:
+        _at_least("grace_period", self.grace_period, 1)
+        if not self.reduction_factor > 1:
+            raise ValueError(f"reduction_factor={self.reduction_factor}: must be above 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchSpec(_Strict):
+    """Optuna over settings of the base arm."""
+
+    space: Mapping[str, RangeSpec]
+    """Dotted key of a trial's spec -> its range."""
+    metric: str = "fad_held_out"
+    mode: Literal["min", "max"] = "min"
+    num_trials: int = 20
+    seed: int = 0
+    """Of Optuna's sampler; the trials' own seed is ``base.seed``."""
+    scheduler: AshaSpec | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("num_trials", self.num_trials, 1)
+        if not self.space:
+            raise ValueError("space={}: a search needs at least one range")
+        if self.metric.split("/")[0] not in METRICS:
+            raise ValueError(f"metric={self.metric!r}: {nearest(self.metric, METRICS)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedTrial:
+    """One arm at one point of the grid."""
+
+    trial_id: str
+    """Arm, target, seed and the first digits of the key: the name of its record."""
+    arm: str
+    target: str
+    """Name of the clip set."""
+    point: dict[str, Any]
+    """Dotted key -> value, as the grid (or the search) gave it."""
+    spec: TrialSpec
+    key: str
+    """Digest of the spec."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep:
+    name: str
+    question: str
+    """First line of the YAML after ``# Question:``; empty where it has none."""
+    path: Path
+    arms: tuple[str, ...]
+    trials: tuple[PlannedTrial, ...]
+    """Breadth first over seeds: every arm of the first seed comes first. Of a search, the base arm alone (see ``suggested``)."""
+    search: SearchSpec | None
+    run: RunSpec
+    text: str
+    """The YAML itself."""
+
+    def suggested(self, values: Mapping[str, Any]) -> PlannedTrial:
+        """The base arm with a search's values over it. Raises SweepError for values that make no valid spec."""
+        trial, problems = _suggested(self.trials[0], values)
+        if trial is None:
+            raise SweepError(self.path, problems)
+        return trial
+
+
+def load_sweep(path: Path | str, *, clips: str | None = None) -> Sweep:
+    """Reads and checks a sweep, its clip folders included. Raises SweepError that lists everything found wrong.
+
+    clips: recordings (a folder, from the working folder, or ``mini:NAME``) to learn in every trial instead of those in the file.
+    """
+    path = Path(path).expanduser().resolve()
+    data, text = read_yaml(path)
+    if clips is not None:
+        data = _with_clips(data, clips if clips.startswith("mini:") else str(Path(clips).expanduser().absolute()))
+    reader = _Reader(path.parent, data)
+    arms, trials, search, run = reader.arms(), reader.trials(), reader.search(), reader.run()
+    if search and trials:
+        reader.check_search(search, trials[0])
+    if reader.problems or run is None:
+        raise SweepError(path, reader.problems)
+    question = _QUESTION.match(text)
+    return Sweep(
+        name=data["name"], question=question[1] if question else "", path=path, arms=tuple(arms), trials=tuple(trials),
+        search=search, run=run, text=text,
+    )  # fmt: skip
+
+
+class _Reader:
+    """The sections of one file; what is wrong gathers in ``problems``."""
+
+    def __init__(self, folder: Path, data: Mapping[str, Any]) -> None:
+        self._folder, self._data = folder, data
+        self.problems = [f"{key}={data[key]!r}: unknown key; {nearest(key, _KEYS)}" for key in data if key not in _KEYS]
+        self._check_name("name", data.get("name"))
+
+    def arms(self) -> dict[str, Mapping[str, Any]]:
+        arms = self._section("arms") or {"search" if self._data.get("search") else "base": {}}
+        for name, values in arms.items():
+            self._check_name(f"arms.{name}", name)
+            if values is not None and not isinstance(values, Mapping):
+                self.problems.append(f"arms.{name}={values!r}: must be a mapping of what differs from base; {{}} for nothing")
+        return {str(name): values if isinstance(values, Mapping) else {} for name, values in arms.items()}
+
+    def trials(self) -> list[PlannedTrial]:
+        base, points = Tree({}, {}).merged(self._section("base"), "base"), list(self._points())
+        trees = {arm: base.merged(values, f"arms.{arm}") for arm, values in self.arms().items()}
+        planned = [self._trial(arm, tree, point) for point in points for arm, tree in trees.items()]
+        trials = [trial for trial in planned if trial is not None]
+        self._check_distinct(trials)
+        return trials
+
+    def run(self) -> RunSpec | None:
+        run, problems = check(RunSpec, Tree(as_dict(RunSpec()), {}).merged(self._section("run"), "run"), "run")
+        self.problems += problems
+        return run
+
+    def search(self) -> SearchSpec | None:
+        values = self._section("search")
+        if not values:
+            return None
+        search, problems = check(SearchSpec, Tree(dict(values), {}), "search")
+        self.problems += problems
+        if self._data.get("grid"):
+            self.problems.append("grid: a search draws its own points; move the keys to search.space, or to base with one value")
+        if len(self.arms()) > 1:
+            self.problems.append(f"arms={list(self.arms())}: a search starts from one arm; keep one, and put what varies into search.space")
+        return search
+
+    def check_search(self, search: SearchSpec, base: PlannedTrial) -> None:
+        embedder = search.metric.partition("/")[2]
+        if embedder and embedder not in base.spec.evaluate.fad:
+            self.problems.append(f"search.metric={search.metric!r}: base.evaluate.fad={list(base.spec.evaluate.fad)} has no {embedder}")
+        for key, range_ in search.space.items():
+            if not has_key(TrialSpec, key):
+                self.problems.append(f"search.space.{key}: {unknown_key(TrialSpec, key.split('.'))}")
+            elif key.split(".")[0] in ("clips", "evaluate"):
+                self.problems.append(f"search.space.{key}: trials on other clips or evaluations cannot be compared; set it in base")
+            else:
+                self.problems += [problem for value in range_.ends() for problem in _suggested(base, {key: value})[1]]
+
+    def _points(self) -> Iterator[dict[str, Any]]:
+        """Points of the grid, the seed changing slowest."""
+        grid = dict(flatten(self._section("grid")))
+        for key, values in grid.items():
+            if not has_key(TrialSpec, key):
+                self.problems.append(f"grid.{key}: {unknown_key(TrialSpec, key.split('.'))}")
+            elif not isinstance(values, list) or not values:
+                self.problems.append(f"grid.{key}={values!r}: must be a list of values")
+        usable = {key: values for key, values in grid.items() if has_key(TrialSpec, key) and isinstance(values, list) and values}
+        order = sorted(usable, key=lambda key: key != "seed")
+        for values in itertools.product(*(usable[key] for key in order)):
+            found = dict(zip(order, values, strict=True))
+            yield {key: found[key] for key in usable}
+
+    def _trial(self, arm: str, tree: Tree, point: dict[str, Any]) -> PlannedTrial | None:
+        tree = _with_plain_method(tree.merged(point, "grid"))
+        spec, problems = check(TrialSpec, tree, "base")
+        self.problems += problems
+        if spec is None:
+            return None
+        clips, problems = resolved_clips(spec.clips, self._folder, lambda field: tree.origin(f"clips.{field}", "base"))
+        self.problems += problems
+        return _planned(arm, point, dataclasses.replace(spec, clips=clips))
+
+    def _check_distinct(self, trials: list[PlannedTrial]) -> None:
+        by_id: dict[str, PlannedTrial] = {}
+        sets: dict[str, tuple[str, str | None]] = {}
+        for trial in trials:
+            if trial.trial_id in by_id:
+                self.problems.append(f"grid: {trial.point} repeats {by_id[trial.trial_id].point} in arm {trial.arm}; remove one")
+            by_id[trial.trial_id] = trial
+            clips = (trial.spec.clips.path, trial.spec.clips.held_out)
+            if sets.setdefault(trial.target, clips) != clips:
+                self.problems.append(f"clips {clips} and {sets[trial.target]} share the name {trial.target!r}, which rows go by; rename one")
+
+    def _section(self, name: str) -> Mapping[str, Any]:
+        section = self._data.get(name)
+        if section is not None and not isinstance(section, Mapping):
+            self.problems.append(f"{name}={section!r}: must be a mapping")
+        return section if isinstance(section, Mapping) else {}
+
+    def _check_name(self, place: str, name: Any) -> None:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            self.problems.append(f"{place}={name!r}: a name of letters, digits and . _ - is needed, as it names files")
+
+
+def _with_clips(data: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The file's settings with other recordings: no arm and no grid chooses any, and held-out ones of the old set go with it."""
+
+    def without(values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values  # the reader says what is wrong with it
+        return {key: value for key, value in flatten(values) if key not in ("clips.path", "clips.held_out")}
+
+    changed = {name: without(data[name]) for name in ("base", "grid") if name in data}
+    if isinstance(changed.get("base"), Mapping):
+        changed["base"] = {**changed["base"], "clips.path": path}
+    if isinstance(data.get("arms"), Mapping):
+        changed["arms"] = {arm: without(values) for arm, values in data["arms"].items()}
+    return {**data, **changed}
+
+
+def _suggested(base: PlannedTrial, values: Mapping[str, Any]) -> tuple[PlannedTrial | None, list[str]]:
+    tree = Tree(as_dict(base.spec), {}).merged(values, "search.space")
+    steps = values.get("dreambooth.steps")
+    if isinstance(steps, int) and steps > 0:
+        # A shorter trial is evaluated where it can be, and every trial at its end.
+        at_steps = [step for step in base.spec.evaluate.at_steps if step < steps] + [steps]
+        tree = tree.merged({"evaluate": {"at_steps": at_steps}}, "search.space")
+    spec, problems = check(TrialSpec, _with_plain_method(tree), "base")
+    return (None if spec is None else _planned(base.arm, dict(values), spec)), problems
+
+
+def _planned(arm: str, point: dict[str, Any], spec: TrialSpec) -> PlannedTrial:
+    key, target = digest(as_dict(spec)), target_name(spec.clips)
+    trial_id = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{arm}-{target}-s{spec.seed}-{key[:8]}")
+    return PlannedTrial(trial_id=trial_id, arm=arm, target=target, point=point, spec=spec, key=key)
+
+
+def _with_plain_method(tree: Tree) -> Tree:
+    """Tables write ``mixclass-prior``, specs ``mixclass_prior``."""
+    dreambooth = tree.values.get("dreambooth")
+    if not isinstance(dreambooth, Mapping) or not isinstance(dreambooth.get("method"), str):
+        return tree
+    return Tree({**tree.values, "dreambooth": {**dreambooth, "method": dreambooth["method"].replace("-", "_")}}, tree.origins)

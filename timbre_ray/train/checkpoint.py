@@ -1,0 +1,41 @@
+"""Resumable training state: the trained weights, the optimizer, the step. No random state: draws are keyed by the step."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def save(path: Path, step: int, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, losses: list[dict]) -> None:
+    """Whole or not at all: written beside and renamed."""
+    state: dict[str, Any] = {
+        "step": step,
+        "parameters": {name: p.detach().cpu() for name, p in parameters.items()},
+        "optimizer": optimizer.state_dict(),
+        "losses": losses,
+    }
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    torch.save(state, temporary)
+    temporary.rename(path)
+
+
+@torch.no_grad()
+def load(path: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> tuple[int, list[dict]]:
+    """Puts the state back; returns the step it was saved after and the losses so far, (0, []) without a checkpoint."""
+    if not path.exists():
+        return 0, []
+    state = torch.load(path, weights_only=True)
+    saved: dict[str, Tensor] = state["parameters"]
+    for name, parameter in parameters.items():
+        parameter.copy_(saved[name])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"], state["losses"]
+
+
+def generator_for(seed: int, stream: int, step: int) -> torch.Generator:
+    """Random numbers of one stream (instance, prior, ...) at one step, the same however often training stopped."""
+    return torch.Generator().manual_seed(((seed * 8 + stream) * 1_000_003 + step) % (1 << 63))

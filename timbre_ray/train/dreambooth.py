@@ -1,0 +1,118 @@
+"""The Dreambooth loop: epsilon loss on the instance, plus the weighted one on the prior."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from diffusers import AudioLDM2UNet2DConditionModel, DDIMScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import GPT2LMHeadModel
+
+from timbre_ray.models.backbone import Embeddings
+from timbre_ray.models.language import rollout
+from timbre_ray.specs import DreamboothSpec
+from timbre_ray.train import checkpoint
+
+INSTANCE, PRIOR = 1, 2  # streams of random numbers: the prior's draws never shift the instance's
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Clips as the VAE's scaled posterior, and the one prompt they are trained under."""
+
+    mean: Tensor  # (num_clips, channels, time, mel)
+    std: Tensor
+    prompt: Embeddings
+    loa: Tensor | None = None  # (num_clips, 8, loa_dim), true; needed to train GPT-2 jointly
+
+
+def diffusion_loss(
+    unet: nn.Module, scheduler: DDIMScheduler, examples: Examples, batch_size: int, generator: torch.Generator,
+    gpt2: GPT2LMHeadModel | None = None, true_loa_probability: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """Epsilon loss of ``batch_size`` clips drawn with replacement; with ``gpt2`` its LOA is predicted with gradient."""
+    rows = torch.randint(len(examples.mean), (batch_size,), generator=generator)
+    shape = (batch_size, *examples.mean.shape[1:])
+    posterior_noise, noise = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+    timesteps = torch.randint(scheduler.config.num_train_timesteps, (batch_size,), generator=generator)
+    use_truth = torch.rand(batch_size, generator=generator) < true_loa_probability
+    prompt, device = examples.prompt, examples.prompt.t5.device
+    latents = (examples.mean[rows] + examples.std[rows] * posterior_noise).to(device)
+    noise, timesteps = noise.to(device), timesteps.to(device)
+    loa = prompt.loa if gpt2 is None else rollout(gpt2, prompt.condition, prompt.condition_mask)
+    loa = loa.expand(batch_size, -1, -1)
+    if gpt2 is not None and examples.loa is not None:
+        loa = torch.where(use_truth.to(device)[:, None, None], examples.loa[rows].to(device), loa)
+    predicted = unet(
+        scheduler.add_noise(latents, noise, timesteps), timesteps, encoder_hidden_states=loa,
+        encoder_hidden_states_1=prompt.t5.expand(batch_size, -1, -1), encoder_attention_mask_1=prompt.mask.expand(batch_size, -1),
+    ).sample  # fmt: skip
+    return F.mse_loss(predicted.float(), noise.float())
+
+
+def trained_parameters(unet: nn.Module, gpt2: nn.Module | None) -> dict[str, nn.Parameter]:
+    parts = {"unet": unet} | ({"language_model": gpt2} if gpt2 is not None else {})
+    return {f"{part}.{name}": p for part, module in parts.items() for name, p in module.named_parameters() if p.requires_grad}
+
+
+def train(
+    unet: AudioLDM2UNet2DConditionModel,
+    scheduler: DDIMScheduler,
+    instance: Examples,
+    prior: Examples | None,
+    spec: DreamboothSpec,
+    *,
+    seed: int,
+    device: str = "cpu",
+    gpt2: GPT2LMHeadModel | None = None,
+    resume_from: Path | None = None,
+    checkpoint_every_s: float = 60.0,
+) -> Iterator[dict[str, float]]:
+    """Trains what requires gradients in ``unet`` (and ``gpt2``) in place; yields the losses of every optimizer step.
+
+    resume_from: a checkpoint file that is read if it is there and written every ``checkpoint_every_s`` seconds; a resumed run's
+    weights equal an uninterrupted one's bit for bit on the CPU. The losses of the steps before the checkpoint are yielded
+    again, so that the caller sees every step once. Raises FloatingPointError when a loss is not finite.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)  # a warm worker may have trained in another precision
+    accelerator = Accelerator(mixed_precision=spec.mixed_precision, cpu=device == "cpu")
+    parameters = trained_parameters(unet, gpt2)
+    assert parameters, "no weight requires a gradient: the method's attach was not called"
+    optimizer = torch.optim.AdamW(parameters.values(), lr=spec.lr, weight_decay=spec.weight_decay)
+    start, history = checkpoint.load(resume_from, parameters, optimizer) if resume_from else (0, [])
+    model, optimizer = accelerator.prepare(unet, optimizer)
+    model.train()
+    yield from history
+    saved = time.monotonic()
+    for step in range(start, spec.steps):
+        losses = {"instance": 0.0} | ({"prior": 0.0} if prior is not None else {})
+        for micro in range(spec.gradient_accumulation):
+            draw = step * spec.gradient_accumulation + micro
+            for name, examples, weight, stream in (("instance", instance, 1.0, INSTANCE), ("prior", prior, spec.prior_weight, PRIOR)):
+                if examples is None:
+                    continue
+                generator = checkpoint.generator_for(seed, stream, draw)
+                with accelerator.autocast():
+                    loss = diffusion_loss(
+                        model, scheduler, examples, spec.batch_size, generator, gpt2, spec.true_loa_probability
+                    )
+                accelerator.backward(weight * loss / spec.gradient_accumulation)
+                losses[name] += loss.item() / spec.gradient_accumulation
+        total = losses["instance"] + spec.prior_weight * losses.get("prior", 0.0)
+        if not torch.isfinite(torch.tensor(total)):
+            raise FloatingPointError(f"dreambooth: the loss is {total} at step {step + 1}; lower dreambooth.lr (now {spec.lr:g})")
+        accelerator.clip_grad_norm_(parameters.values(), spec.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        history.append({"step": step + 1, "loss": total, **losses})
+        if resume_from and time.monotonic() - saved >= checkpoint_every_s:
+            checkpoint.save(resume_from, step + 1, parameters, optimizer, history)
+            saved = time.monotonic()
+        yield history[-1]

@@ -87,7 +87,9 @@ def plan(sweep_file: SweepFile, results: Results = None, clips: Clips = None) ->
 @app.command()
 def run(
     sweep_file: SweepFile,
-    address: Annotated[str | None, typer.Option(help="A Ray cluster, such as auto or ray://HOST:10001; default: this machine.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster, such as auto or ray://HOST:10001; default: this machine.")
+    ] = None,
     storage: Storage = None,
     results: Results = None,
     clips: Clips = None,
@@ -136,7 +138,9 @@ def report(
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to play, the token among it.")],
-    source: Annotated[str, typer.Option("--from", metavar="TRIAL_ID_OR_ARM", help="A finished trial, or an arm (its first seed).")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="TRIAL_ID_OR_ARM", help="A finished trial, or an arm (its first seed).")
+    ],
     num: Annotated[int, typer.Option("-n", "--num", min=1, help="Clips.")] = 4,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")] = Path("out"),
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
@@ -250,7 +254,9 @@ def _find_trial(source: str, results: Path) -> tuple[Path, dict[str, Any]]:
     """The newest finished trial of that id, else of that arm with the lowest seed."""
     from timbre_ray.ledger import Ledger
 
-    found = [(p.parent, r) for p in sorted(results.glob("*/trials")) for r in Ledger(p.parent).trials() if r["status"] == "finished"]
+    found = [
+        (p.parent, r) for p in sorted(results.glob("*/trials")) for r in Ledger(p.parent).trials() if r["status"] == "finished"
+    ]
     matches = [f for f in found if f[1]["trial_id"] == source] or [f for f in found if f[1]["arm"] == source]
     if not matches:
         names = [r["trial_id"] for _, r in found] + sorted({r["arm"] for _, r in found})

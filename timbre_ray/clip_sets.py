@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,8 +52,10 @@ def _existing(value: str, folder: Path) -> Path | str:
     if found is None:
         if file := next((path for path in tried if path.exists()), None):
             return f"{file} is a file; name the folder of the recordings"
-        siblings = [f"{wanted.parent / p.name}" for path in tried if path.parent.is_dir() for p in path.parent.iterdir() if p.is_dir()]
-        hint = f"; {nearest(str(wanted), siblings)}" if siblings else ""
+        parents = [path.parent for path in tried if path.parent.is_dir()]
+        siblings = sorted({str(wanted.parent / path.name) for parent in parents for path in parent.iterdir() if path.is_dir()})
+        near = difflib.get_close_matches(str(wanted), siblings, n=1)
+        hint = f"; nearest: {near[0]}" if near else ""
         return f"no such folder (looked for {' and '.join(map(str, tried))}){hint}"
     if not any(path.suffix.lower() in SUFFIXES for path in found.iterdir()):
         return f"no recording in {found} ({', '.join(sorted(SUFFIXES))} are read)"

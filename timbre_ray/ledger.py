@@ -1,4 +1,4 @@
-"""results/<sweep>/: one JSON record a trial, a baseline a target, the sweep itself; and what an edited sweep keeps, adds and drops.
+"""results/<sweep>/: one JSON record a trial, a baseline a target, the sweep; and what an edited sweep keeps, adds and drops.
 
     sweep.json   trials/<trial_id>.json   baselines/<target>.json
 

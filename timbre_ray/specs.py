@@ -109,6 +109,8 @@ class SamplerSpec(_Strict):
     """DDIM steps."""
     guidance_scale: float = 3.5
     negative_prompt: str = ""
+    mel_inversion: Literal["vocoder", "griffin_lim"] = "vocoder"
+    """How mel becomes sound: the pipeline's vocoder, or Griffin-Lim (the miniature's vocoder cannot hold a tone)."""
     batch_size: int = 8
     """Clips generated at once; it does not change a clip's noise."""
 

@@ -30,6 +30,8 @@ from timbre_ray.train.teacher import Lesson, teach
 
 #: Raise a stage's number when its code changes what it computes: its old artifacts are then left alone.
 VERSIONS = {"encode": 1, "teach": 1, "prompt": 1, "class_audio": 1, "mixture_audio": 1, "dreambooth": 1, "generate": 1}
+#: Class audio is drawn from seeds far from the evaluation's, or the prior would be trained on what is scored.
+CLASS_AUDIO_SEED = 7_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,9 +105,7 @@ class TrialStages:
         spec = {"prompt": prompt, "num_clips": num_clips, "seed": self.spec.seed, "sampler": _identity(sampler)}
 
         def produce(folder: Path) -> None:
-            pair = [self._embeddings(text, None) for text in (prompt, sampler.negative_prompt)]
-            waveform = self._generate(self.backbone.unet, *pair, num_clips, 7_000_000 + self.spec.seed)
-            waveform = normalise_waveform(waveform)
+            waveform = self._generate(self.backbone.unet, prompt, None, num_clips, CLASS_AUDIO_SEED + self.spec.seed)
             write_clips(waveform, folder)
             self._save_encoded(waveform, folder)
 
@@ -274,9 +274,7 @@ class TrialStages:
         source = weights if joint else self.teach()
 
         def produce(folder: Path) -> None:
-            positive = self._embeddings(prompt, source)
-            negative = self._embeddings(sampler.negative_prompt, source, pad_to=positive.t5.shape[1])
-            waveform = self._generate(unet.value, positive, negative, num_clips, seed)
+            waveform = self._generate(unet.value, prompt, source, num_clips, seed)
             files = write_clips(waveform, folder)
             (folder / "clips.json").write_text(json.dumps({"prompt": prompt, "seed": seed, "step": step, "files": files}))
 
@@ -284,10 +282,11 @@ class TrialStages:
         inputs = [self._backbone_digest, weights.key if weights else "", source.key if source else ""]
         return self._compute("generate", spec, inputs, produce)
 
-    def _generate(self, unet: torch.nn.Module, positive: Embeddings, negative: Embeddings, num_clips: int, seed: int) -> Tensor:
-        return generate(
-            self.backbone, unet, positive, negative, num_clips=num_clips, seed=seed, sampler=self.spec.evaluate.sampler
-        )
+    def _generate(self, unet: torch.nn.Module, prompt: str, source: Artifact | None, num_clips: int, seed: int) -> Tensor:
+        sampler = self.spec.evaluate.sampler
+        positive = self._embeddings(prompt, source)
+        negative = self._embeddings(sampler.negative_prompt, source, pad_to=positive.t5.shape[1])
+        return generate(self.backbone, unet, positive, negative, num_clips=num_clips, seed=seed, sampler=sampler)
 
     def request(self, audio: dict[str, Artifact]) -> ScoreRequest:
         return ScoreRequest(

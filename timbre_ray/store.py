@@ -106,6 +106,16 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def lock(self, stage: str, key: str) -> FileLock:
+        """For work that publishes several artifacts: a context manager that one process holds at a time, freed if it dies.
+
+        get_or_compute may be called within it, for the same key too.
+        """
+        path = self._place("locks", stage, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A singleton is re-entrant within its thread. No fallback to a soft lock: it would outlive a process that is killed.
+        return FileLock(path.with_name(f"{key}.lock"), is_singleton=True, fallback_to_soft=False)
+
     @contextlib.contextmanager
     def attributed_to(self, trial_id: str) -> Iterator[None]:
         """Within the block the lines of the log name this trial."""
@@ -148,13 +158,6 @@ class Store:
         artifact = self.get(stage, key)
         self._record("reused", artifact)
         return artifact
-
-    def lock(self, stage: str, key: str) -> FileLock:
-        """For work that publishes several artifacts: a context manager that one process holds at a time, freed if it dies."""
-        path = self._place("locks", stage, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # No fallback to a soft lock: such a lock would outlive a process that is killed.
-        return FileLock(path.with_name(f"{key}.lock"), fallback_to_soft=False)
 
     def _record(self, event: str, artifact: Artifact) -> None:
         if self._log_file is None or self._log_pid != os.getpid():  # a forked child opens a file of its own

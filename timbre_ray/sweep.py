@@ -1,4 +1,4 @@
-"""YAML -> validated trials. ``base``, ``arms`` and ``grid`` are the identity of results; ``run`` says where and how, and never is.
+"""YAML -> validated trials. ``base``, ``arms`` and ``grid`` are the identity of results; ``run``, where and how, never is.
 
     # Question: does a class prior keep the piano?
     name: ablation
@@ -15,134 +15,18 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from timbre_ray.clip_sets import resolved_clips, target_name
-from timbre_ray.specs import TrialSpec, _at_least, _Strict, as_dict, digest
+from timbre_ray.run_specs import RangeSpec, RunSpec, SearchSpec
+from timbre_ray.specs import TrialSpec, as_dict, digest
 from timbre_ray.sweep_yaml import SweepError, Tree, check, flatten, has_key, nearest, read_yaml, unknown_key
 
-#: What an evaluation measures; with several embedders ``fad_held_out/clap`` and the like beside them.
-METRICS = (
-    "fad_held_out", "fad_train", "solo_target_confidence", "duet_partner_rank", "duet_partner_confidence",
-    "duet_target_confidence", "partner_confidence", "partner_rank",
-)  # fmt: skip
+__all__ = ["PlannedTrial", "RangeSpec", "RunSpec", "SearchSpec", "Sweep", "SweepError", "load_sweep"]
+
 _KEYS = ("name", "base", "arms", "grid", "search", "run")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _QUESTION = re.compile(r"#\s*Question:\s*(.*\S)")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ResourcesSpec(_Strict):
-    """Ray resources by name: cpu, gpu (fractions allowed), or a custom one. What the YAML leaves out keeps its default."""
-
-    train: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"cpu": 1.0, "gpu": 0.0})
-    """Of one trial."""
-    score: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"cpu": 0.0, "gpu": 0.0})
-    """Of one evaluation actor."""
-
-    def __post_init__(self) -> None:
-        for name, amounts in (("train", self.train), ("score", self.score)):
-            for resource, amount in amounts.items():
-                _at_least(f"{name}.{resource}", amount, 0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunSpec(_Strict):
-    """Where and how a sweep runs. Changing it changes no result and no key."""
-
-    resources: ResourcesSpec = dataclasses.field(default_factory=ResourcesSpec)
-    num_scorers: int = 1
-    """Evaluation actors."""
-    max_concurrent: int | None = None
-    """Trials at once; None: as many as the resources hold."""
-    max_failures: int = 1
-    """How often a trial is tried again after a failure that may pass (a killed worker, no memory)."""
-    threads: int = 1
-    """Torch threads of a trial."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    time_budget_s: float | None = None
-    """The sweep starts nothing new after this many seconds; None: no limit."""
-    storage: str = "store"
-    """Folder of the artifacts, from the working folder; every node must see it."""
-    results: str = "results"
-    """Folder of the ledgers, from the working folder."""
-
-    def __post_init__(self) -> None:
-        for name, bound in (("num_scorers", 1), ("threads", 1), ("max_failures", 0), ("max_concurrent", 1), ("time_budget_s", 0)):
-            if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), bound)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RangeSpec(_Strict):
-    """The values that a search may give to one setting."""
-
-    type: Literal["float", "int", "categorical"]
-    low: int | float | None = None
-    high: int | float | None = None
-    """Inclusive."""
-    log: bool = False
-    """Draw evenly over the logarithm."""
-    choices: tuple[Any, ...] = ()
-    """With ``type: categorical``."""
-
-    def __post_init__(self) -> None:
-        if self.type == "categorical":
-            if not self.choices:
-                raise ValueError("choices=[]: a categorical range needs them")
-            if self.log or self.low is not None or self.high is not None:
-                raise ValueError("type='categorical': takes choices alone, no low, high or log")
-            return
-        if self.choices:
-            raise ValueError(f"choices={list(self.choices)}: only with type: categorical")
-        for name, value in (("low", self.low), ("high", self.high)):
-            if value is None or (self.type == "int" and not isinstance(value, int)):
-                raise ValueError(f"{name}={value}: type {self.type} needs a {'whole ' * (self.type == 'int')}number")
-        if not self.low < self.high:
-            raise ValueError(f"high={self.high}: must be above low={self.low}")
-        if self.log and not self.low > 0:
-            raise ValueError(f"low={self.low}: must be above 0 with log: true")
-
-    def ends(self) -> tuple[Any, ...]:
-        """The values that validation tries: every choice, or both ends."""
-        return self.choices or (self.low, self.high)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AshaSpec(_Strict):
-    """Stops the worse trials early (asynchronous successive halving), at their evaluations."""
-
-    name: Literal["asha"] = "asha"
-    grace_period: int = 25
-    """Dreambooth steps before which no trial is stopped."""
-    reduction_factor: float = 2.0
-    """Of this many trials one goes on at each rung."""
-
-    def __post_init__(self) -> None:
-        _at_least("grace_period", self.grace_period, 1)
-        if not self.reduction_factor > 1:
-            raise ValueError(f"reduction_factor={self.reduction_factor}: must be above 1")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SearchSpec(_Strict):
-    """Optuna over settings of the base arm."""
-
-    space: Mapping[str, RangeSpec]
-    """Dotted key of a trial's spec -> its range."""
-    metric: str = "fad_held_out"
-    mode: Literal["min", "max"] = "min"
-    num_trials: int = 20
-    seed: int = 0
-    """Of Optuna's sampler; the trials' own seed is ``base.seed``."""
-    scheduler: AshaSpec | None = None
-
-    def __post_init__(self) -> None:
-        _at_least("num_trials", self.num_trials, 1)
-        if not self.space:
-            raise ValueError("space={}: a search needs at least one range")
-        if self.metric.split("/")[0] not in METRICS:
-            raise ValueError(f"metric={self.metric!r}: {nearest(self.metric, METRICS)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,7 +60,10 @@ class Sweep:
     """The YAML itself."""
 
     def suggested(self, values: Mapping[str, Any]) -> PlannedTrial:
-        """The base arm with a search's values over it. Raises SweepError for values that make no valid spec."""
+        """The base arm of a search with these values, by dotted key, over it. Raises SweepError if they make no valid spec.
+
+        With ``dreambooth.steps`` among them, the trial is evaluated at the base's steps below that, and at its end.
+        """
         trial, problems = _suggested(self.trials[0], values)
         if trial is None:
             raise SweepError(self.path, problems)
@@ -242,19 +129,20 @@ class _Reader:
         self.problems += problems
         if self._data.get("grid"):
             self.problems.append("grid: a search draws its own points; move the keys to search.space, or to base with one value")
-        if len(self.arms()) > 1:
-            self.problems.append(f"arms={list(self.arms())}: a search starts from one arm; keep one, and put what varies into search.space")
+        if len(arms := self.arms()) > 1:
+            self.problems.append(f"arms={list(arms)}: a search starts from one arm; put what varies into search.space")
         return search
 
     def check_search(self, search: SearchSpec, base: PlannedTrial) -> None:
         embedder = search.metric.partition("/")[2]
         if embedder and embedder not in base.spec.evaluate.fad:
-            self.problems.append(f"search.metric={search.metric!r}: base.evaluate.fad={list(base.spec.evaluate.fad)} has no {embedder}")
+            has = list(base.spec.evaluate.fad)
+            self.problems.append(f"search.metric={search.metric!r}: base.evaluate.fad={has} has no {embedder}; add it there")
         for key, range_ in search.space.items():
             if not has_key(TrialSpec, key):
                 self.problems.append(f"search.space.{key}: {unknown_key(TrialSpec, key.split('.'))}")
             elif key.split(".")[0] in ("clips", "evaluate"):
-                self.problems.append(f"search.space.{key}: trials on other clips or evaluations cannot be compared; set it in base")
+                self.problems.append(f"search.space.{key}: trials on other clips or evaluations cannot be compared; use base")
             else:
                 self.problems += [problem for value in range_.ends() for problem in _suggested(base, {key: value})[1]]
 
@@ -287,11 +175,12 @@ class _Reader:
         sets: dict[str, tuple[str, str | None]] = {}
         for trial in trials:
             if trial.trial_id in by_id:
-                self.problems.append(f"grid: {trial.point} repeats {by_id[trial.trial_id].point} in arm {trial.arm}; remove one")
+                self.problems.append(f"grid: {trial.point} repeats {by_id[trial.trial_id].point}; remove one")
             by_id[trial.trial_id] = trial
             clips = (trial.spec.clips.path, trial.spec.clips.held_out)
             if sets.setdefault(trial.target, clips) != clips:
-                self.problems.append(f"clips {clips} and {sets[trial.target]} share the name {trial.target!r}, which rows go by; rename one")
+                first = sets[trial.target]
+                self.problems.append(f"clips {clips} and {first} share the name {trial.target!r}, which rows go by; rename one")
 
     def _section(self, name: str) -> Mapping[str, Any]:
         section = self._data.get(name)
@@ -324,7 +213,6 @@ def _suggested(base: PlannedTrial, values: Mapping[str, Any]) -> tuple[PlannedTr
     tree = Tree(as_dict(base.spec), {}).merged(values, "search.space")
     steps = values.get("dreambooth.steps")
     if isinstance(steps, int) and steps > 0:
-        # A shorter trial is evaluated where it can be, and every trial at its end.
         at_steps = [step for step in base.spec.evaluate.at_steps if step < steps] + [steps]
         tree = tree.merged({"evaluate": {"at_steps": at_steps}}, "search.space")
     spec, problems = check(TrialSpec, _with_plain_method(tree), "base")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -88,7 +89,7 @@ def check(kind: type[T], tree: Tree, place: str) -> tuple[T | None, list[str]]:
         for parts, value in _booleans_as_numbers(kind, tree.values)
     ]
     try:
-        checked = TypeAdapter(kind).validate_python(tree.values)
+        checked = _adapter(kind).validate_python(tree.values)
     except ValidationError as error:
         return None, problems + [_problem(kind, tree, place, one) for one in error.errors()]
     return (None if problems else checked), problems
@@ -119,6 +120,11 @@ def unknown_key(kind: Any, parts: Sequence[str]) -> str:
     return f"unknown key; {nearest('.'.join(parts), ['.'.join([*parents, other]) for other in here])}"
 
 
+@functools.cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)  # building one takes longer than all checks of a trial
+
+
 def _problem(kind: Any, tree: Tree, place: str, error: Any) -> str:
     parts, value = [str(part) for part in error["loc"]], error["input"]
     where = tree.origin(".".join(parts), place)
@@ -132,7 +138,9 @@ def _problem(kind: Any, tree: Tree, place: str, error: Any) -> str:
             return f"{tree.origin('.'.join([*parts, field]), place)}={words}"
         case "literal_error":
             choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-            return f"{where}={value!r}: {nearest(value, choices)}"
+            near = difflib.get_close_matches(str(value), choices, n=1)
+            hint = f"; nearest: {near[0]}" if near else ""
+            return f"{where}={value!r}: must be one of {', '.join(choices)}{hint}"
         case _:
             return f"{where}={value!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
@@ -161,7 +169,9 @@ def _doubled(node: yaml.Node | None) -> Iterator[str]:
         yield from _doubled(child)
 
 
-def _booleans_as_numbers(kind: Any, values: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bool]]:
+def _booleans_as_numbers(
+    kind: Any, values: Mapping[str, Any], above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], bool]]:
     """``seed: yes`` would pass as 1."""
     for name, value in values.items():
         parts = (*above, str(name))

@@ -43,8 +43,8 @@ def trial(spec, *, worker, store, score, on_progress):
             os.kill(os.getpid(), signal.SIGKILL)
         if token == "dies" and step:
             os.kill(os.getpid(), signal.SIGKILL)
-        if token == "slow":
-            time.sleep(1)
+        if token.startswith("slow") and step:
+            time.sleep(2)
         scores = score({"step": step, "token": token, "lr": spec.dreambooth.lr}).result()
         yield Evaluation(step=step, num_clips=2, metrics=scores, confidences={}, audio={}, losses=[{"step": step, "loss": 0.5}])
 

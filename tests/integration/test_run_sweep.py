@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,10 @@ from stub_functions import STUBS
 
 from timbre_ray.cluster.resources import InfeasibleError, ray_session
 from timbre_ray.cluster.run import Outcome, run_sweep
+from timbre_ray.cluster.search import history_of
 from timbre_ray.ledger import Ledger
+from timbre_ray.store import Store
 from timbre_ray.sweep import load_sweep
-
-pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,7 +41,11 @@ def write_sweep(tmp_path):
             (clips / f"flute_{number}.wav").write_bytes(b"never read")
         body = {
             "name": "stubs",
-            "base": {"clips": {"path": str(clips)}, "evaluate": {"at_steps": [0, 25], "num_clips": 2}, "dreambooth": {"steps": 25}},
+            "base": {
+                "clips": {"path": str(clips)},
+                "evaluate": {"at_steps": [0, 25], "num_clips": 2},
+                "dreambooth": {"steps": 25},
+            },
             "arms": arms,
             "run": {
                 "resources": {"train": {"cpu": 1}, "score": {"cpu": 0}},
@@ -72,13 +78,14 @@ def token(name: str) -> dict:
 
 
 def test_failures_have_reasons_and_do_not_stop_the_others(write_sweep):
-    names = ("good", "wrong", "nan", "unscored", "killed")
+    names = ("good", "wrong", "nan", "unscored", "killed", "scorer_dies")
     sweep = write_sweep(arms={name: token(name) for name in names})
     outcome, printed, records = run(sweep)
 
     assert outcome.exit_code == 1
     assert {name: records[name]["status"] for name in names} == {
         "good": "finished", "wrong": "failed", "nan": "failed", "unscored": "failed", "killed": "finished",
+        "scorer_dies": "finished",
     }  # fmt: skip
     assert records["wrong"]["error"] == {"type": "ValueError", "message": "flute_03.wav: silent clip", "stage": "dreambooth"}
     assert records["nan"]["error"]["type"] == "FloatingPointError"
@@ -116,25 +123,15 @@ def test_a_second_run_keeps_what_finished(write_sweep):
     assert "2 no longer planned" in printed
 
 
-def test_a_worker_that_always_dies_fails_with_a_reason(write_sweep):
-    sweep = write_sweep(arms={"dies": token("dies")})
+def test_a_worker_that_always_dies_and_a_failed_baseline_have_reasons(write_sweep):
+    sweep = write_sweep(arms={"a": token("no_baseline"), "dies": token("dies")})
     outcome, _, records = run(sweep)
     assert outcome.exit_code == 1
-    assert records["dies"]["status"] == "failed" and records["dies"]["error"]["message"]
+    assert [records[arm]["status"] for arm in ("a", "dies")] == ["finished", "failed"]
+    assert records["dies"]["error"]["message"]
     assert len(records["dies"]["evaluations"]) == 1
     assert num_calls(sweep, "dies-0") == 1 + sweep.run.max_failures
-
-
-def test_a_dead_scorer_is_started_again(write_sweep):
-    outcome, _, records = run(write_sweep(arms={"scorer_dies": token("scorer_dies")}))
-    assert outcome.exit_code == 0
-    assert len(records["scorer_dies"]["evaluations"]) == 2
-
-
-def test_a_failed_baseline_is_a_failure_with_a_reason(write_sweep):
-    outcome, _, _ = run(write_sweep(arms={"no_baseline": token("no_baseline")}))
-    assert len(outcome.finished) == 1
-    assert outcome.failed == {"baseline of flute": "ValueError in baseline: held-out clips: silence"}
+    assert outcome.failed["baseline of flute"] == "ValueError in baseline: held-out clips: silence"
 
 
 def test_infeasible_resources_name_what_is_missing(write_sweep):
@@ -150,20 +147,48 @@ def test_search_with_asha_ends_nan_trials_as_failed(write_sweep, monkeypatch):
     make = search.optuna_search
     monkeypatch.setattr(search, "optuna_search", lambda *a: studies.append(make(*a)) or studies[-1])
     space = {"dreambooth.lr": {"type": "categorical", "choices": [0.1, 0.2, 0.9]}}
-    settings = {"metric": "fad_held_out", "mode": "min", "num_trials": 8, "seed": 3, "space": space}
+    settings = {"metric": "fad_held_out", "mode": "min", "num_trials": 6, "seed": 3, "space": space}
     settings["scheduler"] = {"name": "asha", "grace_period": 1, "reduction_factor": 2}
     sweep = write_sweep(arms={"base": {}}, search=settings)
     outcome, _, _ = run(sweep)
 
-    records = Ledger(outcome.results).trials()
-    failed = [r for r in records if r["status"] == "failed"]
+    ledger = Ledger(outcome.results)
+    failed = [r for r in ledger.trials() if r["status"] == "failed"]
     assert failed and all(r["spec"]["dreambooth"]["lr"] == 0.9 for r in failed)
-    assert {trial.state.name for trial in studies[0].study.trials} == {"COMPLETE", "FAIL"}
-    assert all(r["evaluations"] for r in records if r["status"] == "finished")
+    states = [trial.state.name for trial in studies[0].study.trials]
+    assert set(states) == {"COMPLETE", "FAIL"} and len(states) == 6
+    # The next run knows every draw that was measured (also where one point was drawn twice) and tries the failed point again.
+    history = history_of(sweep, ledger)
+    assert len(history.measured) == states.count("COMPLETE")
+    assert history.unfinished == ({"dreambooth.lr": 0.9},)
 
-    again, printed, _ = run(sweep)
-    assert again.num_kept == len([r for r in records if r["status"] == "finished"])
-    assert json.dumps([r["trial_id"] for r in failed]) and "kept" in printed
+
+def test_a_driver_that_was_killed_goes_on_where_it_was(write_sweep, tmp_path):
+    sweep = write_sweep(arms={"slow": token("slow"), "slow_too": token("slow_too")}, run={"max_concurrent": 1})
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import stub_functions; from ray import cloudpickle; "
+        "cloudpickle.register_pickle_by_value(stub_functions); from timbre_ray.cluster.run import run_sweep; "
+        f"from timbre_ray.sweep import load_sweep; run_sweep(load_sweep({str(sweep.path)!r}), functions=stub_functions.STUBS)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    driver = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: any(r["evaluations"] for r in Ledger(Path(sweep.run.results) / "stubs").trials()), driver)
+    finally:
+        driver.kill()
+        driver.wait()
+    outcome, _, records = run(sweep)
+    assert outcome.exit_code == 0
+    assert {arm: record["status"] for arm, record in records.items()} == {"slow": "finished", "slow_too": "finished"}
+    computed = [(e["stage"], e["key"]) for e in Store(sweep.run.storage).log() if e["event"] == "computed"]
+    assert len(computed) == len(set(computed)) == 4
+
+
+def wait_for(reached, process, timeout_s: float = 120) -> None:
+    end = time.monotonic() + timeout_s
+    while not reached():
+        assert process.poll() is None and time.monotonic() < end, "the driver ended, or never came that far"
+        time.sleep(0.1)
 
 
 def test_ray_is_left_running_for_the_caller(session):

@@ -37,9 +37,9 @@ def sweep_file(tmp_path, monkeypatch) -> Path:
 
 def write_record(folder: Path, **changes) -> dict:
     record = {
-        "schema": 1, "trial_id": "large-gpt2-flute-s0-12345678", "trial_key": "k", "arm": "large-gpt2", "target": "flute", "seed": 0,
-        "point": {"seed": 0}, "status": "finished", "error": None, "spec": {}, "evaluations": [], "stages": [], "losses": [],
-        "started": 1.0, "finished": 2.0, "wall_s": 1.0,
+        "schema": 1, "trial_id": "large-gpt2-flute-s0-12345678", "trial_key": "k", "arm": "large-gpt2", "target": "flute",
+        "seed": 0, "point": {"seed": 0}, "status": "finished", "error": None, "spec": {}, "evaluations": [], "stages": [],
+        "losses": [], "started": 1.0, "finished": 2.0, "wall_s": 1.0,
     }  # fmt: skip
     Ledger(folder).write_trial(record | changes)
     Ledger(folder).write_sweep({"name": folder.name, "run": {"storage": "store"}})

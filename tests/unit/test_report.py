@@ -202,7 +202,7 @@ def test_orphaned_and_unplanned_trials_are_left_out(tmp_path: Path) -> None:
 
 
 def test_the_page_is_escaped_and_needs_nothing_else(tmp_path: Path) -> None:
-    folder, store = write_sweep(tmp_path)
+    folder, store = write_sweep(tmp_path, seeds=(0,))
     page = report.build(folder, store, tmp_path / "out").read_text()
     assert "<script" not in page and "&lt;script&gt;alert" in page
     assert "http://" not in page and "https://" not in page
@@ -233,7 +233,7 @@ def test_csv_and_latex(tmp_path: Path) -> None:
 
 
 def test_paper_values_are_shown_only_where_given(tmp_path: Path) -> None:
-    folder, store = write_sweep(tmp_path)
+    folder, store = write_sweep(tmp_path, seeds=(0,))
     assert "not on file" in report.build(folder, store, tmp_path / "out").read_text()
     (folder / "paper_values.yaml").write_text("3:\n  base-prior: 1.25\n  untouched: 'a / b'\n2:\n  base: {chinese_flute_v2: 7}\n")
     report.build(folder, store, tmp_path / "out")

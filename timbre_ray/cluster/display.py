@@ -62,7 +62,9 @@ class Display:
             line.append(f", {failed} failed", style="bold red")
         left = board.seconds_left(now)
         line.append(f"; {duration(left)} left" if left is not None else "; time left not known yet", style="dim")
-        return Group(line, ProgressBar(total=max(1, board.num_trials), completed=ended, width=60), self._table(now))
+        bar = Table.grid()  # a bar alone would not end its line
+        bar.add_row(ProgressBar(total=max(1, board.num_trials), completed=ended, width=60))
+        return Group(line, bar, self._table(now))
 
     def _table(self, now: float) -> Table:
         table = Table(box=None, pad_edge=False)

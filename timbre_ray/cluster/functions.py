@@ -29,7 +29,9 @@ class Worker:
         return Store(self.store_root)
 
 
-def run_trial(spec: TrialSpec, *, worker: Worker, store: Store, score: Score, on_progress: Callable[[Any], None]) -> Iterator[Any]:
+def run_trial(
+    spec: TrialSpec, *, worker: Worker, store: Store, score: Score, on_progress: Callable[[Any], None]
+) -> Iterator[Any]:
     from timbre_ray import stages
 
     device = _prepare_torch(worker)

@@ -156,7 +156,13 @@ class SweepCallback(Callback):
         blank = {"evaluations": [], "stages": [], "losses": [], "started": now}
         stage, _, _ = self._board.stage(planned.trial_id)
         reason = trial.get_pickled_error() or RuntimeError(trial.get_error() or "no reason was left behind")
-        record = {**blank, **(record or {}), **planned_record(planned), "status": "failed", "error": describe(reason, stage=stage)}
+        record = {
+            **blank,
+            **(record or {}),
+            **planned_record(planned),
+            "status": "failed",
+            "error": describe(reason, stage=stage),
+        }
         record |= {"finished": now, "wall_s": round(now - record["started"], 3)}
         self._ledger.write_trial(record)
         return record

@@ -10,7 +10,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("timbre-ray", "torch", "torchaudio", "ray", "diffusers", "transformers", "peft", "accelerate", "optuna", "timm", "numpy")
+PACKAGES = (
+    "timbre-ray",
+    "torch",
+    "torchaudio",
+    "ray",
+    "diffusers",
+    "transformers",
+    "peft",
+    "accelerate",
+    "optuna",
+    "timm",
+    "numpy",
+)
 
 
 def provenance() -> dict[str, Any]:

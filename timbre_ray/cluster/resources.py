@@ -12,6 +12,7 @@ import ray
 
 #: Read by Ray Tune in the driver and, through the job's environment, in the workers.
 QUIET_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the newer output prints also at verbose=0
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger is the record; no CSV, JSON and TensorBoard copies
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the driver at once; the store and the ledger make that safe
@@ -20,6 +21,8 @@ QUIET_ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would build an environment anew for every worker
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+START_TRIES = 3
 
 Resources = Mapping[str, float]
 
@@ -33,19 +36,34 @@ def ray_session(*, address: str | None, threads: int) -> Iterator[None]:
     threads_environment = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "OPENBLAS", "MKL")}
     before = dict(os.environ)
     os.environ.update(QUIET_ENVIRONMENT)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the outcome lists what failed
     try:
-        ray.init(
-            address=address,
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": {**QUIET_ENVIRONMENT, **threads_environment}},
-        )
+        _start(address, {**QUIET_ENVIRONMENT, **threads_environment})
         yield
     finally:
         ray.shutdown()
         os.environ.clear()
         os.environ.update(before)
+
+
+def _start(address: str | None, environment: dict[str, str]) -> None:
+    """ray.init, tried again where a busy machine does not start Ray's own processes within the 30 s that Ray allows them."""
+    for left in reversed(range(START_TRIES)):
+        try:
+            ray.init(
+                address=address,
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": environment},
+            )
+            return
+        except Exception as error:  # Ray raises a bare Exception here
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+            if not left:
+                raise RuntimeError(f"Ray did not start in {START_TRIES} tries: is this machine overloaded? ({error})") from error
 
 
 class InfeasibleError(ValueError):
@@ -63,7 +81,9 @@ def check_feasible(*, train: Resources, score: Resources, num_scorers: int, node
     free = [dict(node) for node in nodes]
     for number in range(num_scorers):
         if not _place(score, free):
-            raise InfeasibleError(f"run.num_scorers={num_scorers}: the cluster has room for {number} of {_words(score)}. Use fewer.")
+            raise InfeasibleError(
+                f"run.num_scorers={num_scorers}: the cluster has room for {number} of {_words(score)}. Use fewer."
+            )
     slots = 0
     while slots < 10_000 and _place(train, free):
         slots += 1

@@ -65,7 +65,9 @@ def run_sweep(
         if not todo.num_trials and not floors:
             return Outcome(results=results, num_kept=todo.num_kept, finished=(), failed={}, num_unfinished=0)
         with ray_session(address=address, threads=sweep.run.threads):
-            return _run_on_ray(sweep, todo=todo, floors=floors, ledger=ledger, results=results, functions=functions, console=console)
+            return _run_on_ray(
+                sweep, todo=todo, floors=floors, ledger=ledger, results=results, functions=functions, console=console
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,11 @@ def _todo(sweep: Sweep, ledger: Ledger) -> _Todo:
         history = history_of(sweep, ledger)
         difference = ledger.difference(history.trials)
         return _Todo(
-            num_kept=len(history.measured), num_trials=history.num_left(sweep.search), trials=(), history=history, difference=difference
+            num_kept=len(history.measured),
+            num_trials=history.num_left(sweep.search),
+            trials=(),
+            history=history,
+            difference=difference,
         )
     difference = ledger.difference(sweep.trials)
     kept = {trial.trial_id for trial in difference.keep}
@@ -110,9 +116,7 @@ def _run_on_ray(
         train=run.resources.train, score=run.resources.score, num_scorers=run.num_scorers, nodes=living_nodes()
     )
     worker = Worker(store_root=Path(run.storage).resolve(), device=run.device, threads=run.threads)
-    scorers = ScorerPool.start(
-        num_scorers=run.num_scorers, resources=run.resources.score, worker=worker, score=functions.score
-    )
+    scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=worker, score=functions.score)
     try:
         baselines = BaselineTasks(floors, worker=worker, functions=functions, resources=run.resources.train)
         context = TrialContext(
@@ -121,7 +125,9 @@ def _run_on_ray(
             objective=sweep.search.metric if sweep.search else None,
         )  # fmt: skip
         concurrency = min(slots, run.max_concurrent or slots)
-        board = Board(num_trials=todo.num_trials, num_kept=todo.num_kept, progress_folder=results / "progress", concurrency=concurrency)
+        board = Board(
+            num_trials=todo.num_trials, num_kept=todo.num_kept, progress_folder=results / "progress", concurrency=concurrency
+        )
         if todo.num_trials:
             with Display(board, console, title=sweep.name):
                 _fit(sweep, todo=todo, context=context, board=board, scratch=results / ".tune")

@@ -59,9 +59,7 @@ class ScorerPool:
     def start(
         cls, *, num_scorers: int, resources: Mapping[str, float], worker: Worker, score: Callable[..., dict[str, Any]]
     ) -> ScorerPool:
-        actor = ray.remote(Scorer).options(
-            max_restarts=MAX_RESTARTS, max_task_retries=MAX_RESTARTS, **as_ray_options(resources)
-        )
+        actor = ray.remote(Scorer).options(max_restarts=MAX_RESTARTS, max_task_retries=MAX_RESTARTS, **as_ray_options(resources))
         return cls([actor.remote(worker=worker, score=score) for _ in range(num_scorers)])
 
     def submitter(self, trial_id: str) -> Callable[[Any], RemoteScore]:

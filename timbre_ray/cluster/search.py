@@ -14,7 +14,8 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from timbre_ray.ledger import Ledger
-from timbre_ray.sweep import PlannedTrial, RangeSpec, SearchSpec, Sweep
+from timbre_ray.run_specs import RangeSpec, SearchSpec
+from timbre_ray.sweep import PlannedTrial, Sweep
 
 Plan = Callable[[Mapping[str, Any]], PlannedTrial]
 

@@ -28,11 +28,10 @@ def normalise_waveform(waveform: Tensor) -> Tensor:
     return 0.5 * centred / centred.abs().amax(-1, keepdim=True).clamp_min(1e-8)
 
 
-@functools.lru_cache(maxsize=4)
-def _mel_basis(sample_rate_hz: int, n_fft: int, num_mels: int, f_max_hz: float) -> Tensor:
-    return torchaudio.functional.melscale_fbanks(
-        n_fft // 2 + 1, 0.0, f_max_hz, num_mels, sample_rate_hz, norm="slaney", mel_scale="slaney"
-    )
+@functools.lru_cache(maxsize=1)
+def mel_basis() -> Tensor:
+    """(513, 64): Slaney's mel filters from 0 to 8000 Hz over the magnitudes of a 1024-point FFT."""
+    return torchaudio.functional.melscale_fbanks(513, 0.0, 8000.0, NUM_MELS, SAMPLE_RATE_HZ, norm="slaney", mel_scale="slaney")
 
 
 def log_mel(waveform: Tensor) -> Tensor:
@@ -45,7 +44,7 @@ def log_mel(waveform: Tensor) -> Tensor:
     padded = torch.nn.functional.pad(waveform[:, None], (pad, pad), mode="reflect")[:, 0]
     window = torch.hann_window(n_fft, device=waveform.device)
     spectrum = torch.stft(padded, n_fft, HOP, n_fft, window, center=False, return_complex=True).abs()
-    mel = spectrum.transpose(1, 2) @ _mel_basis(SAMPLE_RATE_HZ, n_fft, NUM_MELS, 8000.0).to(waveform.device)
+    mel = spectrum.transpose(1, 2) @ mel_basis().to(waveform.device)
     return mel.clamp_min(1e-5).log()
 
 

@@ -103,7 +103,7 @@ class LanguageSide(nn.Module):
         return rollout(self.gpt2, projected.hidden_states, projected.attention_mask), states
 
 
-def train_language(work: Path, loa: Tensor, clap: ClapModel, num_steps: int = 1400) -> LanguageSide:
+def train_language(work: Path, loa: Tensor, clap: ClapModel, num_steps: int = 1000) -> LanguageSide:
     """MSE of the rollout against the clip's true LOA; the empty caption learns the mean of the corpus."""
     names = load(work, "train")["names"]
     named = torch.tensor([i for i, row in enumerate(names) if row])
@@ -113,7 +113,7 @@ def train_language(work: Path, loa: Tensor, clap: ClapModel, num_steps: int = 14
     model = LanguageSide(len(t5_tokenizer))
 
     def losses(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        rows = named[torch.randint(len(named), (48,), generator=generator)]
+        rows = named[torch.randint(len(named), (16,), generator=generator)]
         rng = random.Random(step)
         captions = ["" if rng.random() < 0.08 else caption(names[i], rng) for i in rows.tolist()]
         with torch.no_grad():

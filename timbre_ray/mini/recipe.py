@@ -12,8 +12,8 @@ from torch import Tensor
 from timbre_ray.mini import autoencoder, captions, denoiser, fit, language, perceptual, vocoder
 from timbre_ray.models.audiomae import AudioMAE
 
-STAGES = ("prepare", "audiomae", "classifier", "embedder", "vae", "vocoder", "clap", "language", "unet", "package")
-UNET_STEPS, UNET_LOA_STEPS = 8000, 3000
+STAGES = ("prepare", "audiomae", "vae", "classifier", "embedder", "vocoder", "clap", "language", "unet", "package")
+UNET_STEPS, UNET_LOA_STEPS = 4800, 1700
 
 
 class Recipe:
@@ -86,9 +86,9 @@ class Recipe:
     def package(self, out: Path) -> None:
         """Everything in half precision safetensors, in the layout that the full-size model has on the hub."""
         self.pipeline().to(torch.float16).save_pretrained(out, safe_serialization=True)
-        self.audiomae.half().save_pretrained(out / "audiomae")
-        perceptual.train_classifier(self.work, AudioMAE.from_pretrained(out / "audiomae")).half().save_pretrained(out / "classifier")
+        perceptual.train_classifier(self.work, self.audiomae, self.vae.float()).half().save_pretrained(out / "classifier")
         perceptual.train_embedder(self.work).half().save_pretrained(out / "vggish")
+        self.audiomae.half().save_pretrained(out / "audiomae")
 
     def run(self, stage: str, out: Path) -> None:
         if stage not in STAGES:
@@ -96,7 +96,7 @@ class Recipe:
         steps = {
             "prepare": lambda: fit.prepare(self.work),
             "audiomae": lambda: self.loa,
-            "classifier": lambda: perceptual.train_classifier(self.work, self.audiomae),
+            "classifier": lambda: perceptual.train_classifier(self.work, self.audiomae, self.vae),
             "embedder": lambda: perceptual.train_embedder(self.work),
             "vae": lambda: self.latents,
             "vocoder": lambda: vocoder.train_vocoder(self.work),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from diffusers import AudioLDM2Pipeline, AudioLDM2UNet2DConditionModel, AutoencoderKL, DDIMScheduler
+from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from transformers import GPT2LMHeadModel, SpeechT5HifiGan
+from transformers.utils import logging as transformers_logging
 
 from timbre_ray.data.features import HOP, log_mel
 from timbre_ray.models.audiomae import AudioMAE
@@ -120,19 +124,33 @@ class Backbone:
         )
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no advice on half precision while a checkpoint is read: hundreds of trials load one."""
+    level = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(level)
+        diffusers_logging.enable_progress_bar()
+        transformers_logging.enable_progress_bar()
+
+
 @functools.lru_cache(maxsize=2)
 def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
     """Loads the pipeline once a process. GPT-2 is loaded with its generation head, whatever the checkpoint's index says."""
     name: str | Path = MINI if spec.name == "mini" else spec.name
-    language_model = GPT2LMHeadModel.from_pretrained(name, subfolder="language_model", revision=spec.revision)
-    pipeline = AudioLDM2Pipeline.from_pretrained(
-        name, revision=spec.revision, language_model=language_model, torch_dtype=torch.float32
-    )
+    with _quiet():
+        language_model = GPT2LMHeadModel.from_pretrained(name, subfolder="language_model", revision=spec.revision)
+        pipeline = AudioLDM2Pipeline.from_pretrained(name, revision=spec.revision, language_model=language_model)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.float().eval().requires_grad_(False)
+    pipeline.to(device)
     audiomae = AudioMAE.from_pretrained(Path(name) / "audiomae").to(device).requires_grad_(False)
     return Backbone(pipeline=pipeline, audiomae=audiomae, digest=backbone_digest(spec), device=device)
 

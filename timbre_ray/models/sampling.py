@@ -6,7 +6,9 @@ import torch
 from diffusers import AudioLDM2UNet2DConditionModel
 from torch import Tensor
 
+from timbre_ray.data.features import normalise_waveform
 from timbre_ray.models.backbone import Backbone, Embeddings
+from timbre_ray.models.griffin_lim import invert_mel
 from timbre_ray.specs import SamplerSpec
 
 
@@ -27,14 +29,20 @@ def generate(
     seed: int,
     sampler: SamplerSpec,
 ) -> Tensor:
-    """-> (num_clips, samples) on the CPU, float32 in [-1, 1]. The noise of clip i is ``clip_noise(seed, i)``."""
+    """-> (num_clips, samples) on the CPU, float32, mean removed and peak 0.5, like every clip of a target.
+
+    The noise of clip i is ``clip_noise(seed, i)``. Raises FloatingPointError if the model's output is not finite.
+    """
     waveforms = []
     for start in range(0, num_clips, sampler.batch_size):
         count = min(sampler.batch_size, num_clips - start)
         latents = torch.stack([clip_noise(seed, start + i, backbone.latent_shape) for i in range(count)]).to(backbone.device)
         latents = denoise(unet, backbone.new_scheduler(), latents, positive, negative, sampler)
-        waveforms.append(decode(backbone, latents))
-    return torch.cat(waveforms)
+        waveforms.append(decode(backbone, latents, sampler.mel_inversion))
+    waveform = torch.cat(waveforms)
+    if not torch.isfinite(waveform).all():
+        raise FloatingPointError("generate: the model's audio is not finite; its training diverged")
+    return normalise_waveform(waveform)
 
 
 def denoise(unet, scheduler, latents: Tensor, positive: Embeddings, negative: Embeddings, sampler: SamplerSpec) -> Tensor:  # noqa: ANN001
@@ -58,10 +66,11 @@ def denoise(unet, scheduler, latents: Tensor, positive: Embeddings, negative: Em
     return latents
 
 
-def decode(backbone: Backbone, latents: Tensor) -> Tensor:
+@torch.no_grad()
+def decode(backbone: Backbone, latents: Tensor, mel_inversion: str = "vocoder") -> Tensor:
     """latents: (batch, channels, time, mel) -> (batch, samples) on the CPU."""
     mel = backbone.vae.decode(latents / backbone.vae.config.scaling_factor).sample.squeeze(1)
-    waveform = backbone.vocoder(mel)
+    waveform = backbone.vocoder(mel) if mel_inversion == "vocoder" else invert_mel(mel)
     return waveform.float().cpu()[:, : backbone.clip_samples]
 
 

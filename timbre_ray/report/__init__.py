@@ -1,6 +1,7 @@
 """What a sweep showed: tables, verdicts on the claims, figures and sound, from the ledger and the store.
 
-``build`` writes index.html (one self-contained page), report.md, tables/*.csv and tables/*.tex. Neither torch nor Ray is imported.
+``build`` writes index.html (one self-contained page), report.md, tables/*.csv and
+tables/*.tex. Neither torch nor Ray is imported.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from pathlib import Path
 def build(results: Path, store: Path, out: Path) -> Path:
     """Write the report of the sweep recorded in ``results`` into ``out``; returns the path of index.html.
 
-    ``store`` is the artifact store's root; it is only read, for the audio. Nothing in ``out`` but the report's own files is touched.
+    ``store`` is the artifact store's root; it is only read, for the audio. Nothing in ``out`` but the
+    report's own files is touched.
     Raises ValueError for a ledger without a trial, for a score that is no finite number, and for a faulty paper_values.yaml.
     """
     from timbre_ray.report import claims, figures, listening, markdown, page, paper, tables, textforms

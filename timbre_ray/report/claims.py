@@ -14,16 +14,17 @@ Verdict = Literal["holds", "does not hold", "cannot be told apart", "not measure
 Wanted = Literal["lower", "higher", "not_higher", "shown"]
 CONFIDENCE = 0.95
 MARGIN_SHARE = 0.10
-"""A mean that rises by less than this share of the reference's counts as level."""
+"""To call a score level, a rise of this share of the reference’s mean must be ruled out; that no rise was seen is not enough."""
 RULE = (
-    "Scores are compared in pairs of the same target and the same seed. A difference counts as shown where the 95 % interval of its mean "
-    "(Student's t over the pairs) excludes zero. “Level” or “not raised” counts as shown where the interval stays below "
-    "a tenth of the reference's mean. A claim holds where every part of it is shown, does not hold where one part is shown to be the "
-    "other way, and otherwise cannot be told apart; one pair has no interval. The intervals speak of other seeds on these recordings, not of other "
-    "instruments, and are not corrected for their number."
+    "Scores are compared in pairs of the same target and the same seed. A difference counts as shown where the 95 % "
+    "interval of its mean (Student’s t over the pairs) excludes zero. “Level” or “not raised” counts as shown where the "
+    "interval reaches zero or less and rules out a rise by a tenth of the reference’s mean. A claim holds where every part "
+    "of it is shown, does not hold where one part is shown to be the other way, and otherwise cannot be told apart; one "
+    "pair has no interval. The intervals speak of other seeds on these recordings, not of other instruments, and are not "
+    "corrected for their number."
 )
 FAD, DUET_RANK, PIANO = "fad_held_out", "duet_partner_rank", "partner_confidence"
-METRIC_NAMES = {FAD: "FAD (held-out)", DUET_RANK: "piano's rank in the duet", PIANO: "confidence in the solo piano"}
+METRIC_NAMES = {FAD: "FAD (held-out)", DUET_RANK: "piano’s rank in the duet", PIANO: "confidence in the solo piano"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class Comparison:
     difference: float
     """Mean of left minus right over the pairs."""
     interval: tuple[float, float] | None
-    """95 % interval of the mean difference; None for fewer than two pairs."""
+    """95 % interval of the mean difference; None for fewer than two pairs."""
     num_pairs: int
     by_target: tuple[tuple[str, float], ...]
     """Mean difference on each target."""
@@ -62,7 +63,7 @@ class Comparison:
         low, high = self.interval
         if self.wanted == "not_higher":
             margin = MARGIN_SHARE * abs(self.right_mean)
-            return "holds" if high < margin else "does not hold" if low > 0 else "cannot be told apart"
+            return "does not hold" if low > 0 else "holds" if high < margin else "cannot be told apart"
         if self.wanted == "higher":
             low, high = -high, -low
         return "holds" if high < 0 else "does not hold" if low > 0 else "cannot be told apart"
@@ -159,7 +160,7 @@ def lora_lies_between(results: Results) -> Judgement:
 
 
 def mixclass_with_teacher_is_best(results: Results) -> Judgement:
-    claim = "Mixclass-prior with teacher forcing is best or level in FAD and in the duet's rank of the piano."
+    claim = "Mixclass-prior with teacher forcing is best or level in FAD and in the duet’s rank of the piano."
     mixed = results.find_arm("mixclass_prior", teacher=True)
     others = [arm for arm in results.arms if arm != mixed]
     if mixed is None or not others:
@@ -169,7 +170,9 @@ def mixclass_with_teacher_is_best(results: Results) -> Judgement:
 
 
 def _not_measured(claim: str, needed: str) -> Judgement:
-    return Judgement(claim=claim, verdict="not measured", sentence=f"This sweep has no arms for it; it needs {needed}.", comparisons=())
+    return Judgement(
+        claim=claim, verdict="not measured", sentence=f"This sweep has no arms for it; it needs {needed}.", comparisons=()
+    )
 
 
 def _judge(claim: str, found: list[Comparison | None]) -> Judgement:
@@ -178,7 +181,9 @@ def _judge(claim: str, found: list[Comparison | None]) -> Judgement:
     votes = [c for c in comparisons if c.wanted != "shown"]
     num_missing = sum(c is None for c in found)
     if not votes:
-        return Judgement(claim=claim, verdict="not measured", sentence="No pair of finished trials has the scores.", comparisons=())
+        return Judgement(
+            claim=claim, verdict="not measured", sentence="No pair of finished trials has the scores.", comparisons=()
+        )
     outcomes = [c.outcome for c in votes]
     verdict: Verdict = "cannot be told apart"
     if "does not hold" in outcomes:
@@ -209,7 +214,11 @@ def _sentence(votes: list[Comparison], num_missing: int) -> str:
 def describe(c: Comparison) -> str:
     name, sign = METRIC_NAMES[c.metric], "−" if c.difference < 0 else "+"
     pairs = f"{c.num_pairs} pair{'s' if c.num_pairs > 1 else ''}"
-    spread = f"95 % interval {number(c.interval[0], signed=True)} to {number(c.interval[1], signed=True)}, {pairs}" if c.interval else pairs
+    spread = (
+        f"95 % interval {number(c.interval[0], signed=True)} to {number(c.interval[1], signed=True)}, {pairs}"
+        if c.interval
+        else pairs
+    )
     change = f"{sign}{number(abs(c.difference))}"
     return f"{name} is {number(c.left_mean)} for {c.left} against {number(c.right_mean)} for {c.right}: {change} ({spread})"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib as mpl
 import pandas as pd
@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 
 from timbre_ray.report.claims import FAD, METRIC_NAMES, PIANO
 from timbre_ray.report.results import Results
+from timbre_ray.report.tables import UNTOUCHED_LABEL
+from timbre_ray.specs import digest
 
 # Okabe and Ito's colour-blind safe palette without its yellow; marks differ too, so colour is never alone.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
@@ -22,7 +24,10 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X")
 INK, FAINT = "#1a1a19", "#8a8a86"
 MAX_LABELS = 14
 """Beyond so many rows, names would cover each other; the tables name them."""
-WIDTH_IN, HEIGHT_IN = 5.6, 3.5
+WIDTH_IN, HEIGHT_IN = 5.6, 3.4
+LABEL_PT, LABEL_GAP = 9.2, 0.066
+"""Size of names, and the least distance between two in shares of the axes' height."""
+UNTOUCHED_MARK = "x"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,70 +39,92 @@ class Drawing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Style:
+    name: str
+    """The label as the figure writes it."""
     color: str
     mark: str
     dashed: bool
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Named:
+    """A point in data coordinates whose name stands in the margin."""
+
+    x: float
+    y: float
+    label: str
+    color: str
+    mark: str
+
+
 def draw_all(results: Results) -> tuple[Drawing, ...]:
-    """For each target: FAD over steps, piano over steps, and the trade-off at the last step."""
+    """FAD over steps, piano over steps, the trade-off at the last step: each for every target, on axes of one scale."""
     if results.frame.empty:
         return ()
-    drawings = []
-    for target in results.targets:
-        frame = results.frame[results.frame["target"] == target]
-        if frame.empty:
-            continue
-        floor = results.baselines.get(target, {}).get("metrics", {}).get(FAD)
-        styles = {
-            arm.label: _Style(color=SERIES[i % len(SERIES)], mark=MARKS[i % len(MARKS)], dashed=arm.teacher)
-            for i, arm in enumerate(results.arms)
-        }
-        drawings.append(_over_steps(frame, target, FAD, "Fréchet distance to held-out recordings", styles, floor))
-        drawings.append(_over_steps(frame, target, PIANO, "Confidence in the solo piano", styles, None))
-        drawings.append(_trade_off(frame, target, styles, floor, results.untouched.label if results.untouched else None))
+    names = _short_names([arm.label for arm in results.arms])
+    styles = {
+        arm.label: _Style(name=names[arm.label], color=SERIES[i % len(SERIES)], mark=MARKS[i % len(MARKS)], dashed=arm.teacher)
+        for i, arm in enumerate(results.arms)
+    }
+    highest = float(results.frame.loc[results.frame["metric"] == FAD, "value"].max())
+    frames = {target: results.frame[results.frame["target"] == target] for target in results.targets}
+    floors = {target: results.baselines.get(target, {}).get("metrics", {}).get(FAD) for target in results.targets}
+    untouched = results.untouched.label if results.untouched else None
+    drawings = [
+        *(_over_steps(frames[t], t, FAD, "Fréchet distance", styles, floors[t], highest) for t in results.targets),
+        *(_over_steps(frames[t], t, PIANO, "Solo piano", styles, None, 1.0) for t in results.targets),
+        *(_trade_off(frames[t], t, styles, floors[t], untouched, highest) for t in results.targets),
+    ]
     return tuple(d for d in drawings if d is not None)
 
 
 def _over_steps(
-    frame: pd.DataFrame, target: str, metric: str, title: str, styles: Mapping[str, _Style], floor: float | None
+    frame: pd.DataFrame, target: str, metric: str, title: str, styles: Mapping[str, _Style], floor: float | None, highest: float
 ) -> Drawing | None:
     scores = frame[frame["metric"] == metric]
     if scores.empty:
         return None
     with mpl.rc_context(_rc(f"{metric}-{target}")):
-        figure, axes = _canvas()
+        figure, axes = _canvas([style.name for style in styles.values()])
         ends = []
         for label, style in styles.items():
             own = scores[scores["arm"] == label]
             if own.empty:
                 continue
             means = own.groupby("step")["value"].mean()
-            axes.plot(own["step"], own["value"], style.mark, color=style.color, markersize=3, alpha=0.4, linewidth=0)
+            axes.plot(
+                own["step"], own["value"], style.mark, color=style.color, markersize=3, alpha=0.4, linewidth=0, clip_on=False
+            )
             line = "--" if style.dashed else "-"
-            axes.plot(means.index, means, line, color=style.color, marker=style.mark, markersize=5.5, linewidth=1.6)
-            ends.append((float(means.index[-1]), float(means.iloc[-1]), label, style.color))
+            axes.plot(
+                means.index, means, line, color=style.color, marker=style.mark, markersize=5.5, linewidth=1.6, clip_on=False
+            )
+            ends.append(
+                _Named(x=float(means.index[-1]), y=float(means.iloc[-1]), label=style.name, color=style.color, mark=style.mark)
+            )
         steps = sorted(scores["step"].unique())
         axes.set_xscale("function", functions=(lambda x: abs(x) ** 0.5, lambda x: x**2))
         axes.set_xticks(steps, [str(step) for step in steps])
         axes.set_xlabel("training steps (square-root scale)")
-        _limit(axes, metric, scores["value"].max())
+        axes.set_xlim(0, max(steps[-1], 1))
+        axes.set_ylim(0, highest * 1.04)
+        axes.set_ylabel("FAD to held-out recordings" if metric == FAD else "confidence in the solo piano")
         if floor is not None:
             _floor_line(axes, floor, horizontal=True)
-        _label_ends(axes, ends)
-        svg = _svg(figure, f"{metric}-{target}", f"{title}, {target}", _describe(scores, metric))
+        _label(axes, ends, tied=True)
+        svg = _svg(figure, f"{metric}-{target}", f"{title} over steps, {target}", _describe(scores, metric))
     caption = "Line: mean over seeds; small marks: each seed; dashed: with teacher forcing."
-    return Drawing(title=f"{title}, {target}", svg=svg, caption=caption)
+    return Drawing(title=f"{title} over steps, {target}", svg=svg, caption=caption)
 
 
 def _trade_off(
-    frame: pd.DataFrame, target: str, styles: Mapping[str, _Style], floor: float | None, untouched: str | None
+    frame: pd.DataFrame, target: str, styles: Mapping[str, _Style], floor: float | None, untouched: str | None, highest: float
 ) -> Drawing | None:
     last = _wide(frame[frame["final"]])
     if last is None:
         return None
     with mpl.rc_context(_rc(f"trade-off-{target}")):
-        figure, axes = _canvas()
+        figure, axes = _canvas([*(style.name for style in styles.values()), UNTOUCHED_LABEL])
         names = []
         for label, style in styles.items():
             if label not in last.index.get_level_values("arm"):
@@ -105,20 +132,22 @@ def _trade_off(
             own = last.loc[label]
             axes.plot(own[FAD], own[PIANO], style.mark, color=style.color, markersize=3.5, alpha=0.4, linewidth=0)
             axes.plot(own[FAD].mean(), own[PIANO].mean(), style.mark, color=style.color, markersize=8, linewidth=0)
-            names.append((float(own[FAD].mean()), float(own[PIANO].mean()), label, style.color))
+            names.append(
+                _Named(x=float(own[FAD].mean()), y=float(own[PIANO].mean()), label=style.name, color=style.color, mark=style.mark)
+            )
         start = _wide(frame[(frame["step"] == 0) & (frame["arm"] == untouched)])
         if start is not None:
             x, y = float(start[FAD].mean()), float(start[PIANO].mean())
-            axes.plot(x, y, "o", color=INK, markersize=8, markerfacecolor="none", markeredgewidth=1.4)
-            names.append((x, y, "untouched backbone", INK))
-        axes.set_xlabel("Fréchet distance to held-out recordings  (← closer)")
+            axes.plot(x, y, UNTOUCHED_MARK, color=INK, markersize=10, markeredgewidth=1.3)
+            names.append(_Named(x=x, y=y, label=UNTOUCHED_LABEL, color=INK, mark=UNTOUCHED_MARK))
+        axes.set_xlabel("FAD to held-out recordings (← closer)")
         axes.set_ylabel("confidence in the solo piano")
-        axes.set_xlim(0, max(x for x, _, _, _ in names) * 1.08)
-        _limit(axes, PIANO, 1)
+        axes.set_xlim(0, highest * 1.04)
+        axes.set_ylim(0, 1.04)
         if floor is not None:
             _floor_line(axes, floor, horizontal=False)
-        _label_ends(axes, names)
-        described = "; ".join(f"{label}: FAD {x:.2f}, piano {y:.2f}" for x, y, label, _ in names)
+        _label(axes, names, tied=False)
+        described = "; ".join(f"{n.label}: FAD {n.x:.2f}, piano {n.y:.2f}" for n in names)
         svg = _svg(figure, f"trade-off-{target}", f"The trade-off at the last step, {target}", described)
     caption = "Upper left is best: close to the recordings, and the piano kept. Large marks: means; small marks: each seed."
     return Drawing(title=f"The trade-off at the last step, {target}", svg=svg, caption=caption)
@@ -131,28 +160,33 @@ def _wide(frame: pd.DataFrame) -> pd.DataFrame | None:
     return wide.dropna() if {FAD, PIANO} <= set(wide.columns) and len(wide.dropna()) else None
 
 
+def _short_names(labels: Sequence[str]) -> dict[str, str]:
+    """Where every arm's name continues that of one arm, the others are written …-prior, …-lora: the room belongs to the data."""
+    stem = min(labels, key=len)
+    if any(label != stem and not label.startswith(f"{stem}-") for label in labels):
+        return {label: label for label in labels}
+    return {label: label if label == stem else f"…{label.removeprefix(stem)}" for label in labels}
+
+
 def _rc(salt: str) -> dict[str, object]:
     return {
-        "svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9.5, "text.color": INK, "axes.labelcolor": INK,
+        "svg.fonttype": "none", "text.parse_math": False, "svg.hashsalt": salt, "font.size": 9.5,
+        "text.color": INK, "axes.labelcolor": INK,
         "axes.edgecolor": FAINT, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "xtick.major.width": 0.7, "ytick.major.width": 0.7,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7,
+        "xtick.major.width": 0.7, "ytick.major.width": 0.7,
     }  # fmt: skip
 
 
-def _canvas() -> tuple[Figure, Axes]:
+def _canvas(labels: Iterable[str]) -> tuple[Figure, Axes]:
+    """Axes with room for the names on their right."""
+    names_pt = LABEL_PT * 0.53 * max(map(len, labels)) + 22
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
     FigureCanvasSVG(figure)
-    axes = figure.add_axes((0.1, 0.14, 0.56, 0.81))
+    axes = figure.add_axes((0.11, 0.15, max(0.35, 1 - 0.11 - names_pt / (WIDTH_IN * 72)), 0.81))
     axes.patch.set_visible(False)
     figure.patch.set_visible(False)
     return figure, axes
-
-
-def _limit(axes: Axes, metric: str, highest: float) -> None:
-    if metric == PIANO:
-        axes.set_ylim(-0.03, 1.03)
-    else:
-        axes.set_ylim(0, highest * 1.08)
 
 
 def _floor_line(axes: Axes, floor: float, *, horizontal: bool) -> None:
@@ -166,25 +200,31 @@ def _floor_line(axes: Axes, floor: float, *, horizontal: bool) -> None:
                       textcoords="offset points", rotation=90, va="bottom", fontsize=8, color=FAINT)  # fmt: skip
 
 
-def _label_ends(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
-    """Names in the right margin, in the order of the points' heights, each tied to its point by a hairline."""
+def _label(axes: Axes, points: Sequence[_Named], *, tied: bool) -> None:
+    """Names in the right margin, ordered as the points' heights, each with its mark or (``tied``) a hairline to its point."""
     if not points or len(points) > MAX_LABELS:
         return
     low, high = axes.get_ylim()
-    gap = 0.062
-    ordered = sorted(points, key=lambda point: point[1])
+    ordered = sorted(points, key=lambda point: point.y)
     heights: list[float] = []
-    for _, y, _, _ in ordered:
-        wanted = (y - low) / (high - low)
-        heights.append(max(wanted, heights[-1] + gap) if heights else max(wanted, 0.0))
+    for point in ordered:
+        wanted = max((point.y - low) / (high - low), 0.0)
+        heights.append(max(wanted, heights[-1] + LABEL_GAP) if heights else wanted)
     ceiling = 1.0
     for index in reversed(range(len(heights))):
         heights[index] = min(heights[index], ceiling)
-        ceiling = heights[index] - gap
-    for (x, y, label, color), height in zip(ordered, heights, strict=True):
-        axes.annotate(label, (x, y), xytext=(1.05, height), textcoords="axes fraction", va="center", fontsize=8.5, color=INK,
-                      annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "alpha": 0.7, "shrinkA": 1, "shrinkB": 5})  # fmt: skip
+        ceiling = heights[index] - LABEL_GAP
+    margin = axes.get_yaxis_transform()  # x in shares of the axes, y in data
+    left = 1 + 14 / (axes.get_position().width * WIDTH_IN * 72)
+    for point, height in zip(ordered, heights, strict=True):
+        y = low + height * (high - low)
+        if tied:
+            axes.plot([1, left], [point.y, y], color=point.color, linewidth=0.7, alpha=0.8, transform=margin, clip_on=False)
+        else:
+            axes.plot([left], [y], point.mark, color=point.color, markersize=5.5, transform=margin, clip_on=False)
+        offset_pt = 2 if tied else 6
+        axes.annotate(point.label, (left, height), xycoords="axes fraction", xytext=(offset_pt, 0), textcoords="offset points",
+                      va="center_baseline", fontsize=LABEL_PT, color=INK, annotation_clip=False)  # fmt: skip
 
 
 def _describe(scores: pd.DataFrame, metric: str) -> str:
@@ -198,7 +238,7 @@ def _svg(figure: Figure, name: str, title: str, description: str) -> str:
     """The figure as one <svg> element: unique ids, the page's fonts and colours, a text alternative, no link anywhere."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    prefix = re.sub(r"[^a-zA-Z0-9]+", "-", name)
+    prefix = f"figure-{digest(name)[:8]}"
     text = buffer.getvalue()
     inner = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
     inner = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", inner, flags=re.DOTALL)

@@ -58,7 +58,7 @@ class _Found:
 
 
 def gather(results: Results, store_root: Path) -> tuple[Listening, ...]:
-    """One listening table a target: the real clip, the untouched backbone, then each arm's first finished seed at its last step."""
+    """One listening table a target: the real clip, the untouched backbone, then each arm's first finished seed at its end."""
     store = Store(store_root)
     tables = []
     for target in results.targets:
@@ -112,7 +112,9 @@ def _level(target: str, found: Mapping[str, Mapping[str, _Found | str]]) -> List
     for label, row in found.items():
         players = {prompt: _player(f"{label}, {prompt}", clip, level) for prompt, clip in row.items()}
         rows.append(ListeningRow(label=label, players=players))
-    prompts = {prompt: clip.prompt for row in found.values() for prompt, clip in row.items() if isinstance(clip, _Found) and clip.prompt}
+    prompts = {
+        prompt: clip.prompt for row in found.values() for prompt, clip in row.items() if isinstance(clip, _Found) and clip.prompt
+    }
     return Listening(target=target, prompts=prompts, rows=tuple(rows))
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from timbre_ray.report import summary
-from timbre_ray.report.claims import RULE, Comparison, Judgement, Verdict, describe
+from timbre_ray.report.claims import METRIC_NAMES, RULE, Comparison, Judgement, number
 from timbre_ray.report.results import Results
-from timbre_ray.report.tables import Table
+from timbre_ray.report.tables import COMMON_NOTE, Table
 from timbre_ray.report.textforms import escape_markdown, markdown
-
-MARKS: dict[Verdict, str] = {"holds": "holds", "does not hold": "does not hold", "cannot be told apart": "open", "not measured": "–"}
 
 
 def render(results: Results, tables: Sequence[Table], judgements: Sequence[Judgement]) -> str:
@@ -26,10 +24,10 @@ def render(results: Results, tables: Sequence[Table], judgements: Sequence[Judge
     parts += [_claim(judgement) for judgement in judgements]
     parts.append(f"Rule: {RULE}")
     parts.append("## Tables")
-    parts.append(summary.READING)
+    parts += [summary.READING, COMMON_NOTE]
     for table in tables:
         notes = "<br>".join(escape_markdown(note) for note in table.notes)
-        parts += [f"### Table {table.number}. {escape_markdown(table.title)}", markdown(table), notes]
+        parts += [f"### Table {table.number}. {escape_markdown(table.title)}", markdown(table), *([notes] if notes else [])]
     parts.append("## Made with")
     parts.append("\n".join(f"- {escape_markdown(k)}: {escape_markdown(v)}" for k, v in summary.provenance(results)))
     return "\n\n".join(parts) + "\n"
@@ -42,9 +40,15 @@ def _failed_lines(results: Results) -> list[str]:
 
 def _claim(judgement: Judgement) -> str:
     text = f"**{escape_markdown(judgement.claim)}** *{judgement.verdict.capitalize()}.* {escape_markdown(judgement.sentence)}"
-    lines = [f"- {_mark(c)}: {escape_markdown(describe(c))}" for c in judgement.comparisons]
-    return "\n".join([text, "", *lines]) if lines else text
+    if not judgement.comparisons:
+        return text
+    head = "| score | of | against | difference | 95 % interval | pairs | this part |\n|:--|:--|:--|--:|--:|--:|:--|"
+    return "\n".join([text, "", head, *map(_comparison, judgement.comparisons)])
 
 
-def _mark(comparison: Comparison) -> str:
-    return "beside it" if comparison.wanted == "shown" else MARKS[comparison.outcome]
+def _comparison(c: Comparison) -> str:
+    interval = f"{number(c.interval[0], signed=True)} to {number(c.interval[1], signed=True)}" if c.interval else "–"
+    sides = [f"{escape_markdown(c.left)}: {number(c.left_mean)}", f"{escape_markdown(c.right)}: {number(c.right_mean)}"]
+    outcome = "beside it" if c.wanted == "shown" else c.outcome
+    cells = [METRIC_NAMES[c.metric], *sides, number(c.difference, signed=True), interval, str(c.num_pairs), outcome]
+    return f"| {' | '.join(cells)} |"

@@ -14,17 +14,25 @@ from timbre_ray.report.figures import Drawing
 from timbre_ray.report.listening import Listening
 from timbre_ray.report.paper import COLUMN_HEADER
 from timbre_ray.report.results import Results
-from timbre_ray.report.tables import Table
+from timbre_ray.report.tables import COMMON_NOTE, Table
 
 _FOLDER = Path(__file__).parent
 LISTENING_COLUMNS = (("solo", "solo"), ("duet", "duet"), ("partner", "piano"))
 
 
 def render(
-    results: Results, tables: Sequence[Table], judgements: Sequence[Judgement], drawings: Sequence[Drawing], heard: Sequence[Listening]
+    results: Results,
+    tables: Sequence[Table],
+    judgements: Sequence[Judgement],
+    drawings: Sequence[Drawing],
+    heard: Sequence[Listening],
 ) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["number"] = claims.number
     environment.filters["verdict_class"] = summary.verdict_class
@@ -40,5 +48,6 @@ def render(
         summary=summary,
         claims=claims,
         forms=textforms,
+        common_note=COMMON_NOTE,
         paper_header=COLUMN_HEADER,
     )

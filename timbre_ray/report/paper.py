@@ -22,7 +22,8 @@ PaperValues = Mapping[str, Mapping[str, Mapping[str, str]]]
 def load(path: Path, results: Results) -> PaperValues | None:
     """Read ``table: {arm: value}``; None without the file.
 
-    A value is a number, a text (several columns of the paper, say "12.1 / 9.8 / 7.3") or a mapping from this sweep's targets to either.
+    A value is a number, a text (several columns of the paper, say "12.1 / 9.8 / 7.3") or a mapping from this sweep's
+    targets to either.
     """
     if not path.exists():
         return None

@@ -16,6 +16,11 @@ from timbre_ray.report.results import Arm, Results
 RowKind = Literal["floor", "untouched", "arm"]
 FLOOR_LABEL = "real against real (floor)"
 UNTOUCHED_LABEL = "untouched backbone"
+COMMON_NOTE = (
+    "Mean over seeds ± standard deviation between them. Bold: the best mean of the arms, which need not be told apart from "
+    "the next. The untouched backbone makes the same clips at every seed and has no spread; recordings stand as a floor "
+    "where a score needs no prompt."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +83,9 @@ def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table
     plain_and_taught = tuple(arm for arm in everyone if arm.method == "direct")
     fad_steps = [_fad_columns(results, step) for step in results.steps]
 
-    def table(number: str, slug: str, title: str, columns: Sequence[Column], arms: Sequence[Arm], targets: Sequence[str]) -> Table:
+    def table(
+        number: str, slug: str, title: str, columns: Sequence[Column], arms: Sequence[Arm], targets: Sequence[str]
+    ) -> Table:
         rows_of_paper = (paper_values or {}).get(number, {})
         sections = tuple(_section(results, target, tuple(columns), arms, rows_of_paper) for target in targets)
         return Table(
@@ -102,7 +109,7 @@ def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table
     built += [
         table("5", "table-5-duet-rank", "Rank of the piano in the duet",
               [_column("duet_partner_rank", "rank", step, "low") for step in results.steps], everyone, results.targets),
-        table("6", "table-6-duet-confidence", "The classifier's confidence in target and piano",
+        table("6", "table-6-duet-confidence", "The classifier’s confidence in target and piano",
               [_column("duet_target_confidence", "target, in the duet", None, "high"),
                _column("duet_partner_confidence", "piano, in the duet", None, "high"),
                _column("solo_target_confidence", "target, in the solo", None, "high")], everyone, results.targets),
@@ -142,7 +149,9 @@ def _floor_row(results: Results, target: str, columns: tuple[Column, ...]) -> Ro
     record = results.baselines.get(target)
     metrics = record["metrics"] if record else {}
     cells = tuple(
-        Cell(mean=float(metrics[c.metric]), std=None, num_seeds=0) if c.metric in metrics and _holds_reference(results, c) else None
+        Cell(mean=float(metrics[c.metric]), std=None, num_seeds=0)
+        if c.metric in metrics and _holds_reference(results, c)
+        else None
         for c in columns
     )
     if record is None or not any(cells):
@@ -180,7 +189,9 @@ def _cell(results: Results, arm: str, target: str, metric: str, step: int | None
     values = values[values.index.get_level_values("target") == target]
     if values.empty:
         return None
-    std = float(values.std(ddof=1)) if len(values) > 1 else None
+    std = None
+    if len(values) > 1:
+        std = float(values.std(ddof=1)) if values.nunique() > 1 else 0.0  # rounding must not look like spread
     return Cell(mean=float(values.mean()), std=std, num_seeds=len(values))
 
 
@@ -200,11 +211,11 @@ def _mark_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
 
 def _notes(sections: Sequence[Section], has_paper: bool) -> tuple[str, ...]:
     rows = [row for section in sections for row in section.rows]
-    notes = ["Mean over seeds ± standard deviation between them; bold: the best mean of the arms, which need not be told apart."]
-    if any(row.kind == "untouched" and row.num_seeds > 1 for row in rows):
-        notes.append("The untouched backbone makes the same clips at every seed: it has no spread.")
+    notes = []
     if len({row.num_clips for row in rows if row.num_seeds or row.kind == "floor"}) > 1:
-        notes.append("The number of clips differs between rows; a Fréchet distance shrinks with more clips, so these rows do not compare.")
+        notes.append(
+            "The number of clips differs between rows; a Fréchet distance shrinks with more clips, so these rows do not compare."
+        )
     if not has_paper:
-        notes.append("The paper's own values are not on file.")
+        notes.append("The paper’s own values are not on file.")
     return tuple(notes)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from timbre_ray.report.paper import COLUMN_HEADER
 from timbre_ray.report.results import Results
-from timbre_ray.report.tables import Cell, Column, Row, Table
+from timbre_ray.report.tables import COMMON_NOTE, Cell, Column, Row, Table
 
 NOTHING = "–"
 CSV_HEADER = ("target", "row", "metric", "step", "mean", "std", "num_seeds", "num_clips", "paper")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "é": r"\'e", "±": r"$\pm$", "−": "$-$", "–": "--", "<": r"\textless{}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "é": r"\'e", "±": r"$\pm$", "−": "$-$", "–": "--", "’": "'",
+    "“": "``", "”": "''", "<": r"\textless{}",
     ">": r"\textgreater{}",
 }  # fmt: skip
 
@@ -68,7 +69,8 @@ def _csv_lines(table: Table) -> list[list[object]]:
 
 def markdown(table: Table) -> str:
     paper = [COLUMN_HEADER] if table.has_paper else []
-    header = ["", *(c.full_header for c in table.columns), "seeds", "clips", *paper]
+    names = [c.full_header for c in table.columns] if heading_spans(table) else headers(table)
+    header = ["", *names, "seeds", "clips", *paper]
     lines = ["| " + " | ".join(header) + " |", "|:--|" + "--:|" * (len(header) - 1)]
     digits = digits_of(table)
     for section in table.sections:
@@ -82,19 +84,19 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     """A booktabs table; the caption says what is compared."""
     paper = [COLUMN_HEADER] if table.has_paper else []
-    spans = _spans(table.columns)
+    spans = heading_spans(table)
     width = len(table.columns) + 3 + len(paper)
     lines = [
         "% needs \\usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape_latex(table.title)}. {escape_latex(' '.join(table.notes))}}}",
+        rf"\caption{{{escape_latex(table.title)}. {escape_latex(' '.join([COMMON_NOTE, *table.notes]))}}}",
         rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
         r"\toprule",
     ]
-    if any(group for group, _ in spans):
+    if spans:
         lines.append(" & ".join(["", *(rf"\multicolumn{{{n}}}{{c}}{{{escape_latex(g)}}}" for g, n in spans), "", ""]) + r" \\")
-    lines.append(" & ".join(escape_latex(text) for text in ["", *(c.header for c in table.columns), "seeds", "clips", *paper]) + r" \\")
+    lines.append(" & ".join(escape_latex(text) for text in ["", *headers(table), "seeds", "clips", *paper]) + r" \\")
     digits = digits_of(table)
     for section in table.sections:
         lines.append(r"\midrule")
@@ -130,9 +132,14 @@ def _spans(columns: Sequence[Column]) -> list[tuple[str, int]]:
 
 
 def heading_spans(table: Table) -> list[tuple[str, int]]:
-    """The upper row of headings; empty where no column has one or each column would have its own."""
+    """The upper row of headings; empty where one row is enough."""
     spans = _spans(table.columns)
-    return spans if any(group for group, _ in spans) else []
+    return spans if any(group for group, _ in spans) and any(width > 1 for _, width in spans) else []
+
+
+def headers(table: Table) -> list[str]:
+    """The lower row of headings, or the only one."""
+    return [c.header if not c.group or heading_spans(table) else c.group for c in table.columns]
 
 
 def escape_latex(text: str) -> str:

@@ -1,0 +1,172 @@
+"""What every Dreambooth variant must do, and the identities between them. Small batches, few steps, the real miniature."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from timbre_ray.methods import METHODS
+from timbre_ray.methods.lora import target_modules
+from timbre_ray.models.backbone import Backbone
+from timbre_ray.specs import DreamboothSpec
+from timbre_ray.stages import mix
+from timbre_ray.train.dreambooth import Examples, train
+
+SPEC = DreamboothSpec(steps=2, lr=1e-4, batch_size=1, gradient_accumulation=2)
+INSTANCE, CLASS = "A recording of a sks flute solo.", "A recording of a piano."
+
+
+def waveforms(num_clips: int, seed: int) -> torch.Tensor:
+    return 0.3 * torch.randn(num_clips, 40_960, generator=torch.Generator().manual_seed(seed)).clamp(-1, 1)
+
+
+@pytest.fixture(scope="module")
+def examples(backbone: Backbone) -> dict[str, Examples]:
+    made = {}
+    for i, (name, prompt) in enumerate({"instance": INSTANCE, "prior": CLASS}.items()):
+        clips = waveforms(2, i)
+        mean, std = backbone.encode_audio(clips)
+        made[name] = Examples(mean=mean, std=std, prompt=backbone.embed(prompt), loa=backbone.loa(clips))
+    return made
+
+
+def run(
+    backbone: Backbone, examples: dict[str, Examples], spec: DreamboothSpec, *, prior: Examples | None = None,
+    resume_from: Path | None = None, stop_after: int | None = None, gpt2: nn.Module | None = None,
+) -> nn.Module:  # fmt: skip
+    unet = backbone.copy_unet()
+    torch.manual_seed(0)
+    METHODS[spec.method].attach(unet, spec)
+    rows = train(
+        unet, backbone.new_scheduler(), examples["instance"], prior, spec, seed=3, gpt2=gpt2, resume_from=resume_from,
+        checkpoint_every_s=0.0,
+    )  # fmt: skip
+    for row in rows:
+        if row["step"] == stop_after:
+            rows.close()  # as if the process had been killed
+            break
+    return unet
+
+
+def equal(a: nn.Module, b: nn.Module) -> bool:
+    left, right = a.state_dict(), b.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def prior_for(method: str, examples: dict[str, Examples]) -> Examples | None:
+    return examples["prior"] if METHODS[method].prior else None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_should_train_changes_and_nothing_else(method: str, backbone: Backbone, examples: dict[str, Examples]) -> None:
+    before = copy.deepcopy(backbone.unet.state_dict())
+    spec = dataclasses.replace(SPEC, method=method, steps=3)
+    unet = run(backbone, examples, spec, prior=prior_for(method, examples))
+    after = unet.state_dict()
+    if method == "lora":
+        adapted = {f"{name}.lora_{side}.default.weight" for name in target_modules(unet_of(backbone), "cross_attention") for side in "AB"}
+        assert {n for n, p in unet.named_parameters() if p.requires_grad} == adapted
+        assert all(torch.equal(after[name.replace(".weight", ".base_layer.weight")] if name not in after else after[name], value)
+                   for name, value in before.items() if name in after or name.replace(".weight", ".base_layer.weight") in after)  # fmt: skip
+        assert all(after[name].abs().sum() > 0 for name in adapted)
+    else:
+        assert before.keys() == after.keys()
+        assert [name for name in before if torch.equal(before[name], after[name])] == []
+    assert all(torch.equal(before[name], value) for name, value in backbone.unet.state_dict().items()), "the shared backbone"
+
+
+def unet_of(backbone: Backbone) -> nn.Module:
+    return backbone.unet
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_saved_weights_load_into_an_untouched_copy(
+    method: str, backbone: Backbone, examples: dict[str, Examples], tmp_path: Path
+) -> None:
+    spec = dataclasses.replace(SPEC, method=method)
+    trained = run(backbone, examples, spec, prior=prior_for(method, examples))
+    METHODS[method].save(tmp_path, trained, spec)
+    loaded = backbone.copy_unet()
+    METHODS[method].load(loaded, spec, tmp_path)
+    assert equal(trained, loaded)
+    assert not [p for p in tmp_path.iterdir() if p.suffix not in (".safetensors", ".json", ".md")]
+
+
+def test_prior_with_weight_zero_equals_direct(backbone: Backbone, examples: dict[str, Examples]) -> None:
+    direct = run(backbone, examples, dataclasses.replace(SPEC, method="direct"))
+    spec = dataclasses.replace(SPEC, method="prior", prior_weight=0.0)
+    assert equal(direct, run(backbone, examples, spec, prior=examples["prior"]))
+    spec = dataclasses.replace(spec, prior_weight=1.0)
+    assert not equal(direct, run(backbone, examples, spec, prior=examples["prior"]))
+
+
+def test_mixclass_with_a_silent_piano_is_the_target(backbone: Backbone, examples: dict[str, Examples]) -> None:
+    target = waveforms(2, 0)
+    silent = mix(target, waveforms(2, 1), float("-inf"))
+    assert torch.equal(silent, mix(target, torch.zeros_like(target), 0.0))
+    mean, std = backbone.encode_audio(silent)
+    loud, _ = backbone.encode_audio(mix(target, waveforms(2, 1), 0.0))
+    assert not torch.allclose(mean, loud)
+    # Trained under the instance's own prompt, that prior is the direct loss once more.
+    prior = Examples(mean=mean, std=std, prompt=examples["instance"].prompt)
+    again = {"instance": dataclasses.replace(prior)}
+    direct = run(backbone, again, dataclasses.replace(SPEC, method="direct"))
+    mixed = run(backbone, again, dataclasses.replace(SPEC, method="mixclass_prior", prior_weight=0.0), prior=prior)
+    assert equal(direct, mixed)
+
+
+def test_lora_at_step_zero_equals_the_base_model(backbone: Backbone, examples: dict[str, Examples]) -> None:
+    unet = backbone.copy_unet()
+    METHODS["lora"].attach(unet, dataclasses.replace(SPEC, method="lora"))
+    prompt = examples["instance"].prompt
+    told = {
+        "encoder_hidden_states": prompt.loa, "encoder_hidden_states_1": prompt.t5, "encoder_attention_mask_1": prompt.mask
+    }  # fmt: skip
+    latents = torch.randn(1, *backbone.latent_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(unet(latents, 10, **told).sample, backbone.unet(latents, 10, **told).sample)
+
+
+def test_lora_adapts_true_cross_attention_only(backbone: Backbone) -> None:
+    chosen = target_modules(backbone.unet, "cross_attention")
+    widths = {dict(backbone.unet.named_modules())[name].in_features for name in chosen if name.endswith("to_k")}
+    assert widths == {128, 96}  # LOA and T5; where the configuration says null, attn2 attends to itself and is left out
+    assert len(target_modules(backbone.unet, "attention")) > len(chosen)
+
+
+@pytest.mark.parametrize("method", ["direct", "prior", "lora"])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    method: str, backbone: Backbone, examples: dict[str, Examples], tmp_path: Path
+) -> None:
+    spec = dataclasses.replace(SPEC, method=method, steps=4)
+    prior = prior_for(method, examples)
+    whole = run(backbone, examples, spec, prior=prior)
+    checkpoint = tmp_path / "resume.pt"
+    run(backbone, examples, spec, prior=prior, resume_from=checkpoint, stop_after=2)
+    assert torch.load(checkpoint, weights_only=True)["step"] == 2
+    assert equal(whole, run(backbone, examples, spec, prior=prior, resume_from=checkpoint))
+
+
+def test_joint_training_trains_gpt2(backbone: Backbone, examples: dict[str, Examples]) -> None:
+    gpt2 = backbone.copy_language_model()
+    gpt2.transformer.requires_grad_(True)
+    before = copy.deepcopy(gpt2.state_dict())
+    spec = dataclasses.replace(SPEC, train_language_model=True, true_loa_probability=0.0)
+    run(backbone, examples, spec, gpt2=gpt2)
+    name = "transformer.h.0.attn.c_attn.weight"
+    assert not torch.equal(before[name], gpt2.state_dict()[name])
+    always_true = backbone.copy_language_model()
+    always_true.transformer.requires_grad_(True)
+    run(backbone, examples, dataclasses.replace(spec, true_loa_probability=1.0, weight_decay=0.0), gpt2=always_true)
+    assert torch.equal(before[name], always_true.state_dict()[name])  # the predicted LOA was never used
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_reason(backbone: Backbone, examples: dict[str, Examples]) -> None:
+    broken = dataclasses.replace(examples["instance"], mean=torch.full_like(examples["instance"].mean, float("nan")))
+    with pytest.raises(FloatingPointError, match=r"dreambooth: the loss is nan at step 1; lower dreambooth\.lr"):
+        run(backbone, {"instance": broken}, SPEC)

@@ -1,0 +1,68 @@
+"""GPT-2's rollout against the pipeline's own, and teacher forcing against the rollout."""
+
+from __future__ import annotations
+
+import torch
+
+from timbre_ray.models.backbone import Backbone
+from timbre_ray.models.language import rollout, teacher_forced
+from timbre_ray.specs import TeacherSpec
+from timbre_ray.train.teacher import Lesson, teach
+
+PROMPT = "A recording of a sks flute solo."
+
+
+def test_rollout_equals_the_pipelines(backbone: Backbone) -> None:
+    ours = backbone.embed(PROMPT)
+    states, _, loa = backbone.pipeline.encode_prompt(
+        prompt=PROMPT, device="cpu", num_waveforms_per_prompt=1, do_classifier_free_guidance=False
+    )
+    assert torch.allclose(ours.t5, states, atol=1e-5)
+    assert torch.allclose(ours.loa, loa, atol=1e-5)
+
+
+def test_negative_prompt_is_padded_as_the_pipeline_pads_it(backbone: Backbone) -> None:
+    positive = backbone.embed(PROMPT)
+    negative = backbone.embed("", pad_to=positive.t5.shape[1])
+    states, mask, loa = backbone.pipeline.encode_prompt(
+        prompt=PROMPT, device="cpu", num_waveforms_per_prompt=1, do_classifier_free_guidance=True
+    )
+    assert torch.allclose(torch.cat([negative.loa, positive.loa]), loa, atol=1e-5)
+    assert torch.allclose(torch.cat([negative.t5, positive.t5]), states, atol=1e-5)
+    assert torch.equal(torch.cat([negative.mask, positive.mask]), mask)
+
+
+def test_teacher_forcing_on_its_own_rollout_is_the_rollout(backbone: Backbone) -> None:
+    prompt = backbone.embed(PROMPT)
+    told = teacher_forced(backbone.language_model, prompt.condition, prompt.condition_mask, prompt.loa)
+    assert torch.allclose(told, prompt.loa, atol=1e-5)
+
+
+def test_one_rollout_against_all_clips_has_the_gradient_of_a_batch(backbone: Backbone) -> None:
+    prompt = backbone.embed(PROMPT)
+    loa = torch.randn(3, 8, 128, generator=torch.Generator().manual_seed(0))
+    gpt2 = backbone.copy_language_model().requires_grad_(True)
+    torch.nn.functional.mse_loss(rollout(gpt2, prompt.condition, prompt.condition_mask).expand_as(loa), loa).backward()
+    shared = gpt2.transformer.h[0].attn.c_attn.weight.grad.clone()
+    gpt2.zero_grad()
+    batch = rollout(gpt2, prompt.condition.expand(3, -1, -1), prompt.condition_mask.expand(3, -1))
+    torch.nn.functional.mse_loss(batch, loa).backward()
+    assert torch.allclose(gpt2.transformer.h[0].attn.c_attn.weight.grad, shared, atol=1e-7)
+
+
+def test_teaching_lowers_the_loss_in_both_modes(backbone: Backbone) -> None:
+    loa = torch.randn(1, 8, 128, generator=torch.Generator().manual_seed(0)).expand(4, -1, -1)
+    for mode in ("rollout", "teacher_forced"):
+        gpt2 = backbone.copy_language_model()
+        lesson = Lesson(prompt=backbone.embed(PROMPT), loa=loa)
+        rows = list(teach(gpt2, lesson, None, TeacherSpec(epochs=12, mode=mode, lr=1e-3, batch_size=4), seed=0))
+        assert [row["step"] for row in rows] == list(range(1, 13))
+        assert rows[-1]["loss"] < 0.9 * rows[0]["loss"], mode
+
+
+def test_the_mixture_loss_counts(backbone: Backbone) -> None:
+    lesson = Lesson(prompt=backbone.embed(PROMPT), loa=torch.zeros(2, 8, 128))
+    spec = TeacherSpec(epochs=1, mixture_weight=0.5, batch_size=2)
+    (row,) = teach(backbone.copy_language_model(), lesson, lesson, spec, seed=0)
+    assert row["mixture"] == 0.5 * row["instance"]
+    assert row["loss"] == row["instance"] + row["mixture"]

@@ -1,0 +1,182 @@
+"""The store: computed once, published whole, freed by a killed process."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from timbre_ray.store import ArtifactNotFoundError, Store, stage_key
+
+SPAWN = multiprocessing.get_context("spawn")
+DEADLINE_S = 30.0
+
+
+def write_number(folder: Path) -> None:
+    (folder / "number.txt").write_text("7")
+
+
+def compute_slowly(root: Path) -> None:
+    """Another process: counts its produce calls in a file, and lets the others come while it computes."""
+
+    def produce(folder: Path) -> None:
+        with (root / "calls").open("a") as file:
+            file.write("x")
+        time.sleep(0.3)
+        write_number(folder)
+
+    Store(root).get_or_compute("encode", "k", produce, description={})
+
+
+def hang_in_produce(root: Path) -> None:
+    def produce(folder: Path) -> None:
+        write_number(folder)
+        (root / "inside").touch()
+        time.sleep(600)
+
+    store = Store(root)
+    (store.scratch("encode", "k") / "checkpoint").write_text("step 3")
+    store.get_or_compute("encode", "k", produce, description={})
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.01)
+
+
+def test_computes_once_then_reuses(tmp_path):
+    store, folders = Store(tmp_path), []
+
+    def produce(folder: Path) -> None:
+        folders.append(folder)
+        write_number(folder)
+
+    first = store.get_or_compute("encode", "k", produce, description={"clips": 3})
+    second = Store(tmp_path).get_or_compute("encode", "k", produce, description={"clips": 3})
+    assert len(folders) == 1 and not folders[0].exists()
+    assert (first.reused, second.reused) == (False, True)
+    assert first.folder == second.folder == tmp_path / "artifacts" / "encode" / "k"
+    assert second.seconds == first.seconds and second.file("number.txt").read_text() == "7"
+    assert store.has("encode", "k") and store.get("encode", "k").folder == first.folder
+
+
+def test_manifest_describes_every_file(tmp_path):
+    def produce(folder: Path) -> None:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "a.bin").write_bytes(b"abc")
+
+    artifact = Store(tmp_path).get_or_compute("encode", "k", produce, description={"clips": 3})
+    manifest = json.loads(artifact.file("artifact.json").read_text())
+    assert manifest["stage"] == "encode" and manifest["key"] == "k" and manifest["description"] == {"clips": 3}
+    sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert manifest["files"] == {"sub/a.bin": {"sha256": sha256, "bytes": 3}}
+    assert manifest["seconds"] >= 0 and manifest["created"] > 0
+
+
+def test_a_failing_produce_publishes_nothing_and_keeps_its_checkpoints(tmp_path):
+    store = Store(tmp_path)
+    checkpoint = store.scratch("teach", "k") / "checkpoint"
+    checkpoint.write_text("step 3")
+
+    def produce(folder: Path) -> None:
+        write_number(folder)
+        raise RuntimeError("NaN loss")
+
+    with pytest.raises(RuntimeError, match="NaN loss"):
+        store.get_or_compute("teach", "k", produce, description={})
+    assert not store.has("teach", "k") and store.log() == []
+    assert not (tmp_path / "tmp" / "teach" / "k").exists()
+    assert checkpoint.read_text() == "step 3"
+    store.get_or_compute("teach", "k", write_number, description={})
+    assert store.has("teach", "k") and not checkpoint.parent.exists()
+
+
+def test_two_processes_compute_a_key_once(tmp_path):
+    processes = [SPAWN.Process(target=compute_slowly, args=(tmp_path,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(DEADLINE_S)
+        assert process.exitcode == 0
+    assert (tmp_path / "calls").read_text() == "x"
+    assert sorted(event["event"] for event in Store(tmp_path).log()) == ["computed", "reused"]
+    assert len({event["pid"] for event in Store(tmp_path).log()}) == 2
+
+
+def test_a_killed_process_publishes_nothing_and_frees_the_lock(tmp_path):
+    process = SPAWN.Process(target=hang_in_produce, args=(tmp_path,))
+    process.start()
+    wait_for(tmp_path / "inside")
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(DEADLINE_S)
+    store = Store(tmp_path)
+    assert not store.has("encode", "k") and store.log() == []
+    assert (store.scratch("encode", "k") / "checkpoint").read_text() == "step 3"
+
+    def produce(folder: Path) -> None:
+        assert list(folder.iterdir()) == [], "what the killed process left must be gone"
+        write_number(folder)
+
+    assert not store.get_or_compute("encode", "k", produce, description={}).reused
+
+
+def test_a_held_lock_lets_its_holder_publish(tmp_path):
+    store = Store(tmp_path)
+    with store.lock("dreambooth", "end"):
+        for key in ("step-25", "end"):
+            store.get_or_compute("dreambooth", key, write_number, description={})
+    assert store.has("dreambooth", "end")
+
+
+def test_the_log_names_trials(tmp_path):
+    store = Store(tmp_path)
+    with store.attributed_to("a-s0"):
+        store.get_or_compute("encode", "k", write_number, description={})
+        with store.attributed_to("b-s0"):
+            store.get_or_compute("encode", "k", write_number, description={})
+    store.get_or_compute("encode", "k", write_number, description={})
+    assert [(e["event"], e["trial"]) for e in store.log()] == [("computed", "a-s0"), ("reused", "b-s0"), ("reused", None)]
+    assert {"event", "stage", "key", "seconds", "time", "pid", "trial"} == set(store.log()[0])
+
+
+def test_a_torn_last_line_of_the_log_is_left_out(tmp_path):
+    store = Store(tmp_path)
+    store.get_or_compute("encode", "k", write_number, description={})
+    with next((tmp_path / "log").iterdir()).open("a") as file:
+        file.write('{"event": "reu')
+    assert len(store.log()) == 1
+
+
+def test_what_is_absent_is_named(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(ArtifactNotFoundError, match="^.*no artifact encode/k;"):
+        store.get("encode", "k")
+    artifact = store.get_or_compute("encode", "k", write_number, description={})
+    with pytest.raises(FileNotFoundError, match=r"no file 'numbr.txt'; nearest: number.txt"):
+        artifact.file("numbr.txt")
+
+
+def test_relative_roots_are_resolved_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = Store("store")
+    monkeypatch.chdir("/")
+    assert store.root == tmp_path / "store"
+
+
+def test_stage_key_depends_on_each_part():
+    key = stage_key("teach", 1, {"lr": 1e-5, "epochs": 50}, ["a", "b"])
+    assert key == stage_key("teach", 1, {"epochs": 50, "lr": 1e-5}, ["a", "b"])
+    others = [
+        stage_key("encode", 1, {"lr": 1e-5, "epochs": 50}, ["a", "b"]),
+        stage_key("teach", 2, {"lr": 1e-5, "epochs": 50}, ["a", "b"]),
+        stage_key("teach", 1, {"lr": 2e-5, "epochs": 50}, ["a", "b"]),
+        stage_key("teach", 1, {"lr": 1e-5, "epochs": 50}, ["b", "a"]),
+    ]
+    assert len({key, *others}) == 5

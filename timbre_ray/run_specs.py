@@ -1,0 +1,131 @@
+"""How a sweep runs and what a search may choose: settings that are no part of a result's identity. Standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from timbre_ray.specs import _at_least, _Strict
+
+#: What an evaluation measures; with several embedders ``fad_held_out/clap`` and the like beside them.
+METRICS = (
+    "fad_held_out", "fad_train", "solo_target_confidence", "duet_partner_rank", "duet_partner_confidence",
+    "duet_target_confidence", "partner_confidence", "partner_rank",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResourcesSpec(_Strict):
+    """Ray resources by name: cpu, gpu (fractions allowed), or a custom one. What the YAML leaves out keeps its default."""
+
+    train: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"cpu": 1.0, "gpu": 0.0})
+    """Of one trial."""
+    score: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"cpu": 0.0, "gpu": 0.0})
+    """Of one evaluation actor."""
+
+    def __post_init__(self) -> None:
+        for name, amounts in (("train", self.train), ("score", self.score)):
+            for resource, amount in amounts.items():
+                _at_least(f"{name}.{resource}", amount, 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSpec(_Strict):
+    """Where and how a sweep runs. Changing it changes no result and no key."""
+
+    resources: ResourcesSpec = dataclasses.field(default_factory=ResourcesSpec)
+    num_scorers: int = 1
+    """Evaluation actors."""
+    max_concurrent: int | None = None
+    """Trials at once; None: as many as the resources hold."""
+    max_failures: int = 1
+    """How often a trial is tried again after a failure that may pass (a killed worker, no memory)."""
+    threads: int = 1
+    """Torch threads of a trial."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    time_budget_s: float | None = None
+    """The sweep starts nothing new after this many seconds; None: no limit."""
+    storage: str = "store"
+    """Folder of the artifacts, from the working folder; every node must see it."""
+    results: str = "results"
+    """Folder of the ledgers, from the working folder."""
+
+    def __post_init__(self) -> None:
+        for name, bound in (("num_scorers", 1), ("threads", 1), ("max_failures", 0), ("max_concurrent", 1), ("time_budget_s", 0)):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), bound)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RangeSpec(_Strict):
+    """The values that a search may give to one setting."""
+
+    type: Literal["float", "int", "categorical"]
+    low: int | float | None = None
+    high: int | float | None = None
+    """Inclusive."""
+    log: bool = False
+    """Draw evenly over the logarithm."""
+    choices: tuple[Any, ...] = ()
+    """With ``type: categorical``."""
+
+    def __post_init__(self) -> None:
+        if self.type == "categorical":
+            if not self.choices:
+                raise ValueError("choices=[]: a categorical range needs them")
+            if self.log or self.low is not None or self.high is not None:
+                raise ValueError("type='categorical': takes choices alone, no low, high or log")
+            return
+        if self.choices:
+            raise ValueError(f"choices={list(self.choices)}: only with type: categorical")
+        for name, value in (("low", self.low), ("high", self.high)):
+            if value is None or (self.type == "int" and not isinstance(value, int)):
+                raise ValueError(f"{name}={value}: type {self.type} needs a {'whole ' * (self.type == 'int')}number")
+        if not self.low < self.high:
+            raise ValueError(f"high={self.high}: must be above low={self.low}")
+        if self.log and not self.low > 0:
+            raise ValueError(f"low={self.low}: must be above 0 with log: true")
+
+    def ends(self) -> tuple[Any, ...]:
+        """The values that validation tries: every choice, or both ends."""
+        return self.choices or (self.low, self.high)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AshaSpec(_Strict):
+    """Stops the worse trials early (asynchronous successive halving), at their evaluations."""
+
+    name: Literal["asha"] = "asha"
+    grace_period: int = 25
+    """Dreambooth steps before which no trial is stopped."""
+    reduction_factor: float = 2.0
+    """Of this many trials one goes on at each rung."""
+
+    def __post_init__(self) -> None:
+        _at_least("grace_period", self.grace_period, 1)
+        if not self.reduction_factor > 1:
+            raise ValueError(f"reduction_factor={self.reduction_factor}: must be above 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchSpec(_Strict):
+    """Optuna over settings of the base arm."""
+
+    space: Mapping[str, RangeSpec]
+    """Dotted key of a trial's spec -> its range."""
+    metric: str = "fad_held_out"
+    mode: Literal["min", "max"] = "min"
+    num_trials: int = 20
+    seed: int = 0
+    """Of Optuna's sampler; the trials' own seed is ``base.seed``."""
+    scheduler: AshaSpec | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("num_trials", self.num_trials, 1)
+        if not self.space:
+            raise ValueError("space={}: a search needs at least one range")
+        if self.metric.split("/")[0] not in METRICS:
+            near = difflib.get_close_matches(self.metric, METRICS, n=1, cutoff=0.0)
+            raise ValueError(f"metric={self.metric!r}: nothing of that name is measured; nearest: {near[0]}")

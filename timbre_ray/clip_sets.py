@@ -1,18 +1,65 @@
-"""Where a target's recordings lie: shipped sets and folders, checked before anything starts. Reads names only, no audio."""
+"""Where a target's recordings lie: shipped sets and folders, checked before anything starts. Reads bytes, but no audio."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
+import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 from timbre_ray.specs import ClipsSpec
 from timbre_ray.sweep_yaml import nearest
 
-#: Sets under mini/clips/.
+SHIPPED_FOLDER = Path(__file__).parent / "mini" / "clips"
+#: Sets in it.
 SHIPPED = ("chinese_flute_v1", "chinese_flute_v2", "chinese_lute")
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif"})
+
+
+class ClipError(ValueError):
+    """A recording that cannot be used; the message names the file and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Files:
+    """The recordings of a target: what is trained on and what is scored against."""
+
+    train: tuple[Path, ...]
+    held_out: tuple[Path, ...]
+    """Empty: the last windows of the only training file."""
+
+    def digests(self) -> dict[str, list[str]]:
+        """SHA-256 of each file's bytes: a clip is its content, wherever it lies."""
+        return {name: [_digest(p, p.stat().st_mtime_ns) for p in getattr(self, name)] for name in ("train", "held_out")}
+
+
+@functools.lru_cache(maxsize=10_000)
+def _digest(path: Path, mtime_ns: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:20]
+
+
+def find_files(spec: ClipsSpec) -> Files:
+    """Lists the recordings. Without ``held_out`` the last quarter of the files (at least one of two) is held out."""
+    if spec.path.startswith("mini:"):
+        folder = SHIPPED_FOLDER / spec.path.removeprefix("mini:")
+        return Files(train=_audio_files(folder / "train"), held_out=_audio_files(folder / "held_out"))
+    train = _audio_files(Path(spec.path))
+    if spec.held_out:
+        return Files(train=train, held_out=_audio_files(Path(spec.held_out)))
+    num_held_out = math.ceil(len(train) / 4) if len(train) > 1 else 0
+    return Files(train=train[: len(train) - num_held_out], held_out=train[len(train) - num_held_out :])
+
+
+def _audio_files(folder: Path) -> tuple[Path, ...]:
+    if not folder.is_dir():
+        raise ClipError(f"{folder}: no such folder of recordings")
+    files = tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES))
+    if not files:
+        raise ClipError(f"{folder}: no recording in it ({', '.join(sorted(SUFFIXES))} are read)")
+    return files
 
 
 def target_name(clips: ClipsSpec) -> str:

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from timbre_ray.data.clips import digest_files, find_files, load_target, read_clips, write_clips
+from timbre_ray.clip_sets import find_files
+from timbre_ray.data.clips import load_target, read_clips, write_clips
 from timbre_ray.data.features import normalise_waveform
 from timbre_ray.evaluate.scorer import Pending, ScoreRequest, score_floor
 from timbre_ray.methods import METHODS, Method, PriorSet
@@ -91,8 +92,7 @@ class TrialStages:
             write_clips(held_out, folder, "held_out")
             self._save_encoded(train_clips, folder)
 
-        digests = {"train": digest_files(files.train), "held_out": digest_files(files.held_out)}
-        return self._compute("encode", digests, [self._backbone_digest], produce)
+        return self._compute("encode", files.digests(), [self._backbone_digest], produce)
 
     def _save_encoded(self, waveform: Tensor, folder: Path) -> None:
         mean, std = self.backbone.encode_audio(waveform)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from timbre_ray.clip_sets import resolved_clips, target_name
+from timbre_ray.clip_sets import find_files, resolved_clips, target_name
 from timbre_ray.run_specs import RangeSpec, RunSpec, SearchSpec
 from timbre_ray.specs import TrialSpec, as_dict, digest
 from timbre_ray.sweep_yaml import SweepError, Tree, check, flatten, has_key, nearest, read_yaml, unknown_key
@@ -168,7 +168,7 @@ class _Reader:
             return None
         clips, problems = resolved_clips(spec.clips, self._folder, lambda field: tree.origin(f"clips.{field}", "base"))
         self.problems += problems
-        return _planned(arm, point, dataclasses.replace(spec, clips=clips))
+        return None if problems else _planned(arm, point, dataclasses.replace(spec, clips=clips))
 
     def _check_distinct(self, trials: list[PlannedTrial]) -> None:
         by_id: dict[str, PlannedTrial] = {}
@@ -220,7 +220,9 @@ def _suggested(base: PlannedTrial, values: Mapping[str, Any]) -> tuple[PlannedTr
 
 
 def _planned(arm: str, point: dict[str, Any], spec: TrialSpec) -> PlannedTrial:
-    key, target = digest(as_dict(spec)), target_name(spec.clips)
+    identity = as_dict(spec)
+    identity["clips"] |= {"path": find_files(spec.clips).digests(), "held_out": None}  # the recordings, wherever they lie
+    key, target = digest(identity), target_name(spec.clips)
     trial_id = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{arm}-{target}-s{spec.seed}-{key[:8]}")
     return PlannedTrial(trial_id=trial_id, arm=arm, target=target, point=point, spec=spec, key=key)
 

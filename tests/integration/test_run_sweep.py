@@ -184,7 +184,7 @@ def test_a_driver_that_was_killed_goes_on_where_it_was(write_sweep, tmp_path):
     assert len(computed) == len(set(computed)) == 4
 
 
-def wait_for(reached, process, timeout_s: float = 120) -> None:
+def wait_for(reached, process, timeout_s: float = 300) -> None:
     end = time.monotonic() + timeout_s
     while not reached():
         assert process.poll() is None and time.monotonic() < end, "the driver ended, or never came that far"

@@ -5,7 +5,8 @@ import pytest
 import soundfile
 import torch
 
-from timbre_ray.data.clips import ClipError, cut, find_files, load_target, load_windows, read_audio, read_clips, write_clips
+from timbre_ray.clip_sets import ClipError, find_files
+from timbre_ray.data.clips import cut, load_target, load_windows, read_audio, read_clips, write_clips
 from timbre_ray.specs import ClipsSpec
 
 WINDOW = 40_960

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-from timbre_ray.specs import as_dict, digest
 from timbre_ray.sweep import Sweep, SweepError, load_sweep
 
 SHIPPED = Path(__file__).parents[2] / "sweeps"
@@ -51,7 +52,7 @@ def base(**sections) -> dict:
 def folder_of_clips(folder: Path, names: tuple[str, ...] = ("a.wav",)) -> Path:
     folder.mkdir(parents=True)
     for name in names:
-        (folder / name).write_bytes(b"never read")
+        (folder / name).write_bytes(f"{folder.parent.name}/{name}, never decoded".encode())
     return folder
 
 
@@ -61,7 +62,7 @@ def test_a_sweep_and_its_trials(load):
     assert sweep.text.startswith("# Question") and sweep.path.name == "small.yaml" and sweep.search is None
     direct, prior = sweep.trials
     assert direct.target == "chinese_flute_v1" and direct.point == {}
-    assert direct.key == digest(as_dict(direct.spec))
+    assert re.fullmatch(r"[0-9a-f]{20}", direct.key) and direct.trial_id.endswith(direct.key[:8])
     assert direct.trial_id == f"direct-chinese_flute_v1-s0-{direct.key[:8]}"
     assert prior.spec.dreambooth.method == "prior"
 
@@ -274,3 +275,12 @@ def test_demo_is_part_of_the_ablation():
     """Both then share every stage of the store."""
     demo, ablation = (load_sweep(SHIPPED / f"{name}.yaml") for name in ("demo", "mini-ablation"))
     assert {t.key for t in demo.trials} <= {t.key for t in ablation.trials}
+
+
+def test_a_trials_key_is_its_recordings_content_not_their_folder(load, tmp_path):
+    here = folder_of_clips(tmp_path / "flute")
+    key = load(base={"clips": {"path": "flute"}}).trials[0].key
+    shutil.move(here, tmp_path / "moved")
+    assert load(base={"clips": {"path": "moved"}}).trials[0].key == key
+    (tmp_path / "moved" / "a.wav").write_bytes(b"another take")
+    assert load(base={"clips": {"path": "moved"}}).trials[0].key != key

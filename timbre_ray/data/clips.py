@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import math
 from pathlib import Path
 
@@ -13,51 +11,12 @@ import torch
 import torchaudio
 from torch import Tensor
 
+from timbre_ray.clip_sets import ClipError, find_files
 from timbre_ray.data.features import SAMPLE_RATE_HZ, normalise_waveform
 from timbre_ray.specs import ClipsSpec
 
-SHIPPED = Path(__file__).parent.parent / "mini" / "clips"
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif"})
 #: A window whose RMS lies below this share of full scale (-60 dB) is silence.
 SILENCE_RMS = 1e-3
-
-
-class ClipError(ValueError):
-    """A recording that cannot be used; the message names the file and what to do."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Files:
-    """The recordings of a target: what is trained on and what is scored against."""
-
-    train: tuple[Path, ...]
-    held_out: tuple[Path, ...]  # empty: the last windows of the only training file
-
-
-def find_files(spec: ClipsSpec) -> Files:
-    """Lists the recordings. Without ``held_out`` the last quarter of the files (at least one of two) is held out."""
-    if spec.path.startswith("mini:"):
-        folder = SHIPPED / spec.path.removeprefix("mini:")
-        return Files(train=_audio_files(folder / "train"), held_out=_audio_files(folder / "held_out"))
-    train = _audio_files(Path(spec.path))
-    if spec.held_out:
-        return Files(train=train, held_out=_audio_files(Path(spec.held_out)))
-    num_held_out = math.ceil(len(train) / 4) if len(train) > 1 else 0
-    return Files(train=train[: len(train) - num_held_out], held_out=train[len(train) - num_held_out :])
-
-
-def _audio_files(folder: Path) -> tuple[Path, ...]:
-    if not folder.is_dir():
-        raise ClipError(f"{folder}: no such folder of recordings")
-    files = tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES))
-    if not files:
-        raise ClipError(f"{folder}: no recording in it ({', '.join(sorted(SUFFIXES))} are read)")
-    return files
-
-
-def digest_files(files: tuple[Path, ...]) -> list[str]:
-    """SHA-256 of each file's bytes: a clip is its content, wherever it lies."""
-    return [hashlib.sha256(p.read_bytes()).hexdigest()[:20] for p in files]
 
 
 def read_audio(path: Path) -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 from torch import Tensor, nn
 
@@ -43,6 +44,17 @@ def prepare(work: Path) -> None:
             *corpus.render_duets(renderer, pairs, sizes[2], seed + 10, parts),
         ]
         save_clips(clips, work / f"targets_{split}.pt")
+
+
+def write_target_clips(folder: Path, num_each: int = 24) -> None:
+    """The sets of recordings that the package ships: disjoint phrases to train on and to score against, as FLAC."""
+    renderer = corpus.Renderer()
+    for name, part in corpus.TARGETS.items():
+        for split, seed in (("train", 20), ("held_out", 21)):
+            (folder / name / split).mkdir(parents=True, exist_ok=True)
+            for i, clip in enumerate(corpus.render_solos(renderer, {name: part}, num_each, seed)):
+                path = folder / name / split / f"{i:02d}.flac"
+                soundfile.write(path, clip.waveform, corpus.SAMPLE_RATE_HZ, subtype="PCM_16")
 
 
 def save_clips(clips: list[corpus.Clip], path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import jinja2
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,10 +18,11 @@ from timbre_ray.evaluate.scorer import classify_clips, embed_clips
 from timbre_ray.mini import corpus, fit
 from timbre_ray.mini.perceptual import class_names
 from timbre_ray.models.backbone import Backbone, Judges, load_backbone, load_judges
+from timbre_ray.models.griffin_lim import invert_mel
 from timbre_ray.models.sampling import clip_noise, decode, denoise, generate, prompt_pair
 from timbre_ray.specs import BackboneSpec, SamplerSpec
 
-SAMPLER = SamplerSpec(num_inference_steps=25, guidance_scale=3.5, batch_size=16)
+SAMPLER = SamplerSpec(num_inference_steps=25, guidance_scale=3.5, batch_size=16, mel_inversion="griffin_lim")
 
 
 def top_share(confidences: np.ndarray, classes: tuple[str, ...], names: Iterable[tuple[str, ...]], top: int) -> float:
@@ -42,21 +45,26 @@ def reconstruct(backbone: Backbone, mel: Tensor) -> Tensor:
 
 
 def measure_reconstruction(work: Path, backbone: Backbone, judges: Judges) -> dict[str, float]:
-    """What the classifier finds in held-out solos: as rendered, after the vocoder, after the VAE and the vocoder."""
+    """What the classifier finds in held-out solos: as rendered, mel inverted, VAE and mel inverted, vocoder."""
     data = fit.load(work, "test")
     solo = [i for i, row in enumerate(data["names"]) if len(row) == 1]
     names = class_names([data["names"][i] for i in solo])
     waveform = data["waveform"][solo].float()
     mel = log_mel(waveform)
     decoded = reconstruct(backbone, mel)
-    versions = {"original": waveform, "vocoder": vocode(backbone, mel), "vae_vocoder": vocode(backbone, decoded)}
+    versions = {
+        "original": waveform,
+        "griffin_lim": normalise_waveform(invert_mel(mel)),
+        "vae_griffin_lim": normalise_waveform(invert_mel(decoded)),
+        "vocoder": vocode(backbone, mel),
+    }
     result = {
         f"accuracy_{k}": top_share(classify_clips(judges, w), judges.classifier.classes, names, 1) for k, w in versions.items()
     }
     return result | {"vae_mel_l1": float((decoded - mel).abs().mean()), "num_clips": float(len(solo))}
 
 
-def measure_prompts(backbone: Backbone, judges: Judges, num_each: int) -> dict[str, object]:
+def measure_prompts(backbone: Backbone, judges: Judges, num_each: int) -> dict[str, Any]:
     """What the classifier finds in generated clips: solos of each instrument, duets with the piano."""
     solos, duets = {}, {}
     classes = judges.classifier.classes
@@ -73,8 +81,7 @@ def measure_prompts(backbone: Backbone, judges: Judges, num_each: int) -> dict[s
 
 def _play(backbone: Backbone, prompt: str, num_clips: int, seed: int) -> Tensor:
     pair = prompt_pair(backbone, prompt, "")
-    clips = generate(backbone, backbone.unet, *pair, num_clips=num_clips, seed=seed, sampler=SAMPLER)
-    return normalise_waveform(clips)
+    return generate(backbone, backbone.unet, *pair, num_clips=num_clips, seed=seed, sampler=SAMPLER)
 
 
 @torch.no_grad()
@@ -91,9 +98,10 @@ def measure_loa(work: Path, backbone: Backbone, judges: Judges, num_clips: int =
     for i in range(len(rows)):
         told = type(positive)(**{**positive.__dict__, "loa": truth[i : i + 1]})
         noise = clip_noise(3, i, backbone.latent_shape)[None]
-        clips.append(decode(backbone, denoise(backbone.unet, backbone.new_scheduler(), noise, told, negative, SAMPLER)))
+        latents = denoise(backbone.unet, backbone.new_scheduler(), noise, told, negative, SAMPLER)
+        clips.append(decode(backbone, latents, SAMPLER.mel_inversion))
     return {
-        "fad_predicted_loa": frechet_distance(embed_clips(judges, "vggish", normalise_waveform(predicted)), reference),
+        "fad_predicted_loa": frechet_distance(embed_clips(judges, "vggish", predicted), reference),
         "fad_true_loa": frechet_distance(embed_clips(judges, "vggish", normalise_waveform(torch.cat(clips))), reference),
     }
 
@@ -113,7 +121,7 @@ def measure_embedder(work: Path, judges: Judges, num_clips: int = 24) -> dict[st
     return {f"fad_to_{name}": frechet_distance(target, other) for name, other in others.items()}
 
 
-def measure(work: Path, num_each: int = 16) -> dict[str, object]:
+def measure(work: Path, num_each: int = 16) -> dict[str, Any]:
     backbone, judges = load_backbone(BackboneSpec()), load_judges()
     return {
         "reconstruction": measure_reconstruction(work, backbone, judges),
@@ -123,5 +131,8 @@ def measure(work: Path, num_each: int = 16) -> dict[str, object]:
     }
 
 
-def write_card(figures: dict[str, object], folder: Path) -> None:
+def write_card(figures: dict[str, Any], folder: Path) -> None:
+    """``measured.json`` and the model card that quotes it."""
     (folder / "measured.json").write_text(json.dumps(figures, indent=2) + "\n")
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True)
+    (folder / "README.md").write_text(environment.get_template("card.md.j2").render(**figures))

@@ -9,11 +9,12 @@ import torch
 from diffusers import AudioLDM2Pipeline, AutoencoderKL
 from torch import Tensor
 
-from timbre_ray.mini import autoencoder, captions, denoiser, fit, language, perceptual, vocoder
+from timbre_ray.mini import autoencoder, captions, denoiser, fit, language, measure, perceptual, vocoder
 from timbre_ray.models.audiomae import AudioMAE
 
-STAGES = ("prepare", "audiomae", "vae", "classifier", "embedder", "vocoder", "clap", "language", "unet", "package")
-UNET_STEPS, UNET_LOA_STEPS = 4800, 1700
+STAGES = ("prepare", "audiomae", "vae", "classifier", "embedder", "vocoder", "clap", "language", "unet", "package", "clips", "measure")
+CLIPS = Path(__file__).parent / "clips"
+UNET_STEPS, UNET_LOA_STEPS = 3600, 1700
 
 
 class Recipe:
@@ -72,7 +73,8 @@ class Recipe:
     def unet(self):  # noqa: ANN201
         mean, std = self.latents
         return denoiser.train_unet(
-            self.work, mean, std, self.vae.config.scaling_factor, self.conditions(), UNET_STEPS, UNET_LOA_STEPS
+            self.work, mean, std, self.vae.config.scaling_factor, self.conditions(), CLIPS = Path(__file__).parent / "clips"
+UNET_STEPS, UNET_LOA_STEPS
         )
 
     def pipeline(self) -> AudioLDM2Pipeline:
@@ -104,6 +106,8 @@ class Recipe:
             "language": lambda: self.language,
             "unet": self.unet,
             "package": lambda: self.package(out),
+            "clips": lambda: fit.write_target_clips(CLIPS),
+            "measure": lambda: measure.write_card(measure.measure(self.work), out),
         }
         steps[stage]()
 

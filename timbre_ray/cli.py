@@ -113,7 +113,9 @@ def run(
             raise typer.Exit(INTERRUPTED) from None
         _echo_outcome(outcome)
         if report and (outcome.finished or outcome.num_kept):
-            _build_report(outcome.results, Path(sweep.run.storage), Path("reports") / sweep.name)
+            page = _build_report(outcome.results, Path(sweep.run.storage), Path("reports") / sweep.name)
+            _print_tables(page.with_name("report.md"))
+            typer.echo(f"Report: {page}")
         raise typer.Exit(outcome.exit_code)
 
 
@@ -132,7 +134,7 @@ def report(
     """
     with _clear_errors():
         folder = _results_folder(name, results)
-        _build_report(folder, _store_root(folder, storage), out or Path("reports") / folder.name)
+        typer.echo(f"Report: {_build_report(folder, _store_root(folder, storage), out or Path('reports') / folder.name)}")
 
 
 @app.command()
@@ -226,10 +228,18 @@ def _echo_outcome(outcome: Outcome) -> None:
         typer.echo(f"  failed {trial_id}: {reason}", err=True)
 
 
-def _build_report(results: Path, store: Path, out: Path) -> None:
+def _build_report(results: Path, store: Path, out: Path) -> Path:
     from timbre_ray import report as report_package
 
-    typer.echo(f"Report: {report_package.build(results, store, out)}")
+    return report_package.build(results, store, out)
+
+
+def _print_tables(report: Path) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console()
+    console.print(Markdown(report.read_text(encoding="utf-8")), width=max(console.width, 118))
 
 
 def _results_folder(name: str, results: Path) -> Path:

@@ -5,6 +5,7 @@ Nothing here knows Ray. ``run_trial`` is the whole path; ``TrialStages`` holds i
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -26,11 +27,14 @@ from timbre_ray.models.backbone import Backbone, Embeddings, backbone_digest, lo
 from timbre_ray.models.sampling import generate
 from timbre_ray.specs import SamplerSpec, TrialSpec, as_dict
 from timbre_ray.store import Artifact, Store, stage_key
+from timbre_ray.train import checkpoint
 from timbre_ray.train.dreambooth import Examples, train
 from timbre_ray.train.teacher import Lesson, teach
 
 #: Raise a stage's number when its code changes what it computes: its old artifacts are then left alone.
 VERSIONS = {"encode": 1, "teach": 1, "prompt": 1, "class_audio": 1, "mixture_audio": 1, "dreambooth": 1, "generate": 1}
+#: Seconds between two checkpoints of a training under way.
+CHECKPOINT_EVERY_S = 60.0
 #: Class audio is drawn from seeds far from the evaluation's, or the prior would be trained on what is scored.
 CLASS_AUDIO_SEED = 7_000_000
 
@@ -210,26 +214,33 @@ class TrialStages:
                     yield step, self.losses(step)
                 return
             unet = self.backbone.copy_unet()
-            gpt2 = self.language_model(self.teach()) if spec.train_language_model else None
+            gpt2 = copy.deepcopy(self.language_model(self.teach())) if spec.train_language_model else None
             if gpt2 is not None:
-                gpt2 = gpt2 if self.teach() else self.backbone.copy_language_model()
                 gpt2.transformer.requires_grad_(True)
             torch.manual_seed(self.spec.seed)  # the adapter's first weights
             self.method.attach(unet, spec)
             prior, encoded = self.prior(), self.encode()
-            checkpoint = self.store.scratch("dreambooth", run_key) / "resume.pt"
+            resume_from = self._checkpoint(run_key, wanted)
             history: list[dict[str, float]] = []
             for row in train(
                 unet, self.backbone.new_scheduler(), self._examples("encode", encoded.key, self.prompts.instance),
                 self._examples(prior.stage, prior.key, prior.prompt) if prior else None, spec, seed=self.spec.seed,
-                device=self.device, gpt2=gpt2, resume_from=checkpoint,
+                device=self.device, gpt2=gpt2, resume_from=resume_from, checkpoint_every_s=CHECKPOINT_EVERY_S,
             ):  # fmt: skip
                 history.append(row)
                 self.progress("dreambooth", len(history), until, loss=row["loss"])
                 if (step := len(history)) in wanted:
                     self._publish_weights(step, unet, gpt2, history)
                     yield step, list(history)
-            shutil.rmtree(checkpoint.parent, ignore_errors=True)
+            shutil.rmtree(resume_from.parent, ignore_errors=True)
+
+    def _checkpoint(self, run_key: str, wanted: list[int]) -> Path:
+        """Where to resume from. A checkpoint beyond a step whose weights are wanted and not published is of no use."""
+        path = self.store.scratch("dreambooth", run_key) / "resume.pt"
+        reached = checkpoint.reached(path)
+        if any(s <= reached and not self.store.has("dreambooth", self.dreambooth_key(s)) for s in wanted):
+            path.unlink()
+        return path
 
     def _publish_weights(self, step: int, unet: torch.nn.Module, gpt2: GPT2LMHeadModel | None, history: list[dict]) -> None:
         def produce(folder: Path) -> None:

@@ -149,3 +149,35 @@ def test_the_command_line_imports_neither_torch_nor_ray(sweep_file):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+@pytest.fixture
+def fake_run(monkeypatch):
+    """Puts a function in the place of run_sweep, without importing Ray."""
+
+    def put(run_sweep):
+        module = types.SimpleNamespace(run_sweep=run_sweep)
+        monkeypatch.setitem(sys.modules, "timbre_ray.cluster.run", module)
+
+    return put
+
+
+def test_run_lists_the_reasons_of_failed_trials(sweep_file, fake_run):
+    outcome = types.SimpleNamespace(
+        results=Path("results/small"), num_kept=0, finished=(), failed={"a-flute-s0-1": "ValueError in encode: silent clip"},
+        num_unfinished=0, exit_code=1,
+    )  # fmt: skip
+    fake_run(lambda sweep, address: outcome)
+    result = runner.invoke(cli.app, ["run", str(sweep_file)])
+    assert result.exit_code == cli.TRIALS_FAILED
+    assert "failed a-flute-s0-1: ValueError in encode: silent clip" in result.output
+
+
+def test_run_that_is_interrupted_says_how_to_go_on(sweep_file, fake_run):
+    def interrupted(sweep, address):
+        raise KeyboardInterrupt
+
+    fake_run(interrupted)
+    result = runner.invoke(cli.app, ["run", str(sweep_file)])
+    assert result.exit_code == cli.INTERRUPTED
+    assert "The same command goes on" in result.output

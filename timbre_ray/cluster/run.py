@@ -173,6 +173,7 @@ def _outcome(board: Board, *, results: Path, failed_floors: dict[str, dict[str, 
 def _sweep_record(sweep: Sweep) -> dict[str, Any]:
     return {
         "name": sweep.name, "question": sweep.question, "arms": list(sweep.arms), "text": sweep.text,
+        "planned": sweep.search.num_trials if sweep.search else [trial.trial_id for trial in sweep.trials],
         "run": dataclasses.asdict(sweep.run), "provenance": provenance(),
     }  # fmt: skip
 

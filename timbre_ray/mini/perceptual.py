@@ -147,4 +147,16 @@ def train_embedder(work: Path, num_steps: int = 2000) -> VGGish:
         logits = model.tags(F.dropout(model.vggish(x), 0.1))
         return {"ce": F.cross_entropy(logits, labels[rows], label_smoothing=0.05)}
 
-    return fit("embedder", model, losses, work=work, num_steps=num_steps, lr=5e-4).vggish
+    vggish = fit("embedder", model, losses, work=work, num_steps=num_steps, lr=5e-4).vggish
+    return _scaled(vggish, window[:: len(window) // 1000].flatten(0, 1))
+
+
+@torch.no_grad()
+def _scaled(vggish: VGGish, window: Tensor) -> VGGish:
+    """Scales the last layer so that the corpus's total variance is 100: distances then read as shares of it."""
+    embeddings = torch.cat([vggish(w.float()) for w in window.split(256)])
+    factor = (100 / float(embeddings.var(0).sum())) ** 0.5
+    last = vggish.embeddings[-1]
+    last.weight *= factor
+    last.bias *= factor
+    return vggish

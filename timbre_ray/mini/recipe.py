@@ -73,8 +73,7 @@ class Recipe:
     def unet(self):  # noqa: ANN201
         mean, std = self.latents
         return denoiser.train_unet(
-            self.work, mean, std, self.vae.config.scaling_factor, self.conditions(), CLIPS = Path(__file__).parent / "clips"
-UNET_STEPS, UNET_LOA_STEPS
+            self.work, mean, std, self.vae.config.scaling_factor, self.conditions(), UNET_STEPS, UNET_LOA_STEPS
         )
 
     def pipeline(self) -> AudioLDM2Pipeline:

@@ -36,6 +36,11 @@ def load(path: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim
     return state["step"], state["losses"]
 
 
+def reached(path: Path) -> int:
+    """Step that a checkpoint was saved after; 0 without one."""
+    return torch.load(path, weights_only=True, mmap=True)["step"] if path.exists() else 0
+
+
 def generator_for(seed: int, stream: int, step: int) -> torch.Generator:
     """Random numbers of one stream (instance, prior, ...) at one step, the same however often training stopped."""
     return torch.Generator().manual_seed(((seed * 8 + stream) * 1_000_003 + step) % (1 << 63))

@@ -1,0 +1,85 @@
+"""A trial's stages on the miniature: what is shared, and what a resumed trial may trust."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from timbre_ray import stages
+from timbre_ray.specs import ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec
+from timbre_ray.stages import TrialStages, mix
+from timbre_ray.store import Store
+
+SPEC = TrialSpec(
+    clips=ClipsSpec(path="mini:chinese_flute_v1"),
+    dreambooth=DreamboothSpec(steps=4, lr=1e-4, gradient_accumulation=1, num_class_clips=2),
+    evaluate=EvaluateSpec(at_steps=(0, 4), num_clips=2, sampler=SamplerSpec(num_inference_steps=2, mel_inversion="griffin_lim")),
+)
+
+
+def with_dreambooth(**changes: object) -> TrialSpec:
+    return dataclasses.replace(SPEC, dreambooth=dataclasses.replace(SPEC.dreambooth, **changes))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+def key(spec: TrialSpec, store: Store, step: int = 4) -> str:
+    return TrialStages(spec, store, "cpu").dreambooth_key(step)
+
+
+def test_settings_that_a_method_does_not_read_change_nothing(store: Store) -> None:
+    direct = key(SPEC, store)
+    assert direct == key(with_dreambooth(prior_weight=3.0, lora_rank=8), store)
+    assert direct == key(with_dreambooth(steps=9), store), "how long a run goes on is no part of its beginning"
+    assert direct != key(with_dreambooth(lr=2e-4), store)
+    assert direct != key(dataclasses.replace(SPEC, seed=1), store)
+    assert key(with_dreambooth(method="lora", lora_rank=4), store) != key(with_dreambooth(method="lora", lora_rank=8), store)
+    assert key(with_dreambooth(method="prior"), store) != key(with_dreambooth(method="prior", prior_weight=0.5), store)
+
+
+def test_teacher_forcing_is_shared_and_counts(store: Store) -> None:
+    taught = dataclasses.replace(SPEC, teacher=TeacherSpec(epochs=1))
+    assert key(taught, store) != key(SPEC, store)
+    teach = TrialStages(taught, store, "cpu").teach()
+    prior = dataclasses.replace(taught, dreambooth=dataclasses.replace(SPEC.dreambooth, method="prior"))
+    assert TrialStages(prior, store, "cpu").teach().key == teach.key
+
+
+def test_a_checkpoint_beyond_a_wanted_step_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "CHECKPOINT_EVERY_S", 0.0)
+    whole = Store(tmp_path / "whole")
+    edited = dataclasses.replace(SPEC, evaluate=dataclasses.replace(SPEC.evaluate, at_steps=(1, 4)))
+    assert [step for step, _ in TrialStages(edited, whole, "cpu").train(4)] == [1, 4]
+
+    store = Store(tmp_path / "store")
+    trial = TrialStages(SPEC, store, "cpu", on_progress=stop_at(3))
+    with pytest.raises(KeyboardInterrupt):
+        list(trial.train(4))
+    scratch = store.scratch("dreambooth", trial.dreambooth_key(4)) / "resume.pt"
+    assert torch.load(scratch, weights_only=True)["step"] >= 2
+    # The sweep is edited: step 1 is wanted now, and the checkpoint has passed it.
+    assert [step for step, _ in TrialStages(edited, store, "cpu").train(4)] == [1, 4]
+    for step in (1, 4):
+        name = TrialStages(edited, store, "cpu").dreambooth_key(step)
+        files = [s.get("dreambooth", name).file("unet.safetensors").read_bytes() for s in (whole, store)]
+        assert files[0] == files[1]
+
+
+def stop_at(step: int):  # noqa: ANN201
+    def on_progress(progress: stages.Progress) -> None:
+        if progress.stage == "dreambooth" and progress.done == step:
+            raise KeyboardInterrupt
+
+    return on_progress
+
+
+def test_mixtures_are_plain_sums() -> None:
+    target, partner = torch.tensor([[0.2, -0.2, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 0.1, -0.1]])
+    assert torch.allclose(mix(target, partner, 0.0), torch.tensor([[0.5, -0.5, 0.25, -0.25]]))
+    assert torch.allclose(mix(target, partner, 6.0206), torch.tensor([[0.5, -0.5, 0.5, -0.5]]), atol=1e-4)

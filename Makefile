@@ -11,10 +11,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[test]'
-	touch $@
+	@touch $@
 
 demo: install
-	$(BIN)/timbre-ray run sweeps/demo.yaml $(if $(CLIPS),--clips $(CLIPS))
+	@$(BIN)/timbre-ray run sweeps/demo.yaml $(if $(CLIPS),--clips $(CLIPS))
 
 test: install
 	$(BIN)/python -m pytest -m "not slow"

@@ -235,11 +235,15 @@ def _build_report(results: Path, store: Path, out: Path) -> Path:
 
 
 def _print_tables(report: Path) -> None:
+    """The question, the answer and the tables; the comparisons behind the verdicts stay in the report."""
     from rich.console import Console
     from rich.markdown import Markdown
 
-    console = Console()
-    console.print(Markdown(report.read_text(encoding="utf-8")), width=max(console.width, 118))
+    console = Console(width=max(Console().width, 118))
+    head, _, rest = report.read_text(encoding="utf-8").partition("## Claims")
+    tables = rest.partition("## Tables")[2].partition("## Made with")[0]
+    console.print(Markdown(head + "## Tables" + tables))
+
 
 
 def _results_folder(name: str, results: Path) -> Path:

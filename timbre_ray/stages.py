@@ -32,7 +32,7 @@ from timbre_ray.train.dreambooth import Examples, train
 from timbre_ray.train.teacher import Lesson, teach
 
 #: Raise a stage's number when its code changes what it computes: its old artifacts are then left alone.
-VERSIONS = {"encode": 1, "teach": 1, "prompt": 1, "class_audio": 1, "mixture_audio": 1, "dreambooth": 1, "generate": 1}
+VERSIONS = {"encode": 1, "teach": 1, "prompt": 1, "class_audio": 2, "mixture_audio": 1, "dreambooth": 1, "generate": 1}
 #: Seconds between two checkpoints of a training under way.
 CHECKPOINT_EVERY_S = 60.0
 #: Class audio is drawn from seeds far from the evaluation's, or the prior would be trained on what is scored.
@@ -98,8 +98,9 @@ class TrialStages:
 
         return self._compute("encode", files.digests(), [self._backbone_digest], produce)
 
-    def _save_encoded(self, waveform: Tensor, folder: Path) -> None:
-        mean, std = self.backbone.encode_audio(waveform)
+    def _save_encoded(self, waveform: Tensor, folder: Path, latents: Tensor | None = None) -> None:
+        """latents: where the model made the clips itself, so that the prior carries no error of vocoder and VAE."""
+        mean, std = self.backbone.encode_audio(waveform) if latents is None else (latents, torch.zeros_like(latents))
         loa = {f"loa_{layers}": self.backbone.loa(waveform, layers) for layers in ("last3", "last")}
         save_file({"mean": mean, "std": std, **loa}, folder / "encoded.safetensors")
 
@@ -109,9 +110,9 @@ class TrialStages:
         spec = {"prompt": prompt, "num_clips": num_clips, "seed": self.spec.seed, "sampler": _identity(sampler)}
 
         def produce(folder: Path) -> None:
-            waveform = self._generate(self.backbone.unet, prompt, None, num_clips, CLASS_AUDIO_SEED + self.spec.seed)
+            waveform, latents = self._generate(self.backbone.unet, prompt, None, num_clips, CLASS_AUDIO_SEED + self.spec.seed)
             write_clips(waveform, folder)
-            self._save_encoded(waveform, folder)
+            self._save_encoded(waveform, folder, latents)
 
         return self._compute("class_audio", spec, [self._backbone_digest], produce)
 
@@ -285,7 +286,7 @@ class TrialStages:
         source = weights if joint else self.teach()
 
         def produce(folder: Path) -> None:
-            waveform = self._generate(unet.value, prompt, source, num_clips, seed)
+            waveform, _ = self._generate(unet.value, prompt, source, num_clips, seed)
             files = write_clips(waveform, folder)
             (folder / "clips.json").write_text(json.dumps({"prompt": prompt, "seed": seed, "step": step, "files": files}))
 
@@ -293,7 +294,9 @@ class TrialStages:
         inputs = [self._backbone_digest, weights.key if weights else "", source.key if source else ""]
         return self._compute("generate", spec, inputs, produce)
 
-    def _generate(self, unet: torch.nn.Module, prompt: str, source: Artifact | None, num_clips: int, seed: int) -> Tensor:
+    def _generate(
+        self, unet: torch.nn.Module, prompt: str, source: Artifact | None, num_clips: int, seed: int
+    ) -> tuple[Tensor, Tensor]:
         sampler = self.spec.evaluate.sampler
         positive = self._embeddings(prompt, source)
         negative = self._embeddings(sampler.negative_prompt, source, pad_to=positive.t5.shape[1])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import platform
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def provenance() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "git_commit": _git_commit(Path(__file__).resolve().parents[2]),
-        "time": time.time(),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 

@@ -81,7 +81,7 @@ def measure_prompts(backbone: Backbone, judges: Judges, num_each: int) -> dict[s
 
 def _play(backbone: Backbone, prompt: str, num_clips: int, seed: int) -> Tensor:
     pair = prompt_pair(backbone, prompt, "")
-    return generate(backbone, backbone.unet, *pair, num_clips=num_clips, seed=seed, sampler=SAMPLER)
+    return generate(backbone, backbone.unet, *pair, num_clips=num_clips, seed=seed, sampler=SAMPLER)[0]
 
 
 @torch.no_grad()
@@ -92,7 +92,7 @@ def measure_loa(work: Path, backbone: Backbone, judges: Judges, num_clips: int =
     real = data["waveform"][rows].float()
     reference = embed_clips(judges, "vggish", real)
     positive, negative = prompt_pair(backbone, "A recording of a flute solo.", "")
-    predicted = generate(backbone, backbone.unet, positive, negative, num_clips=len(rows), seed=3, sampler=SAMPLER)
+    predicted, _ = generate(backbone, backbone.unet, positive, negative, num_clips=len(rows), seed=3, sampler=SAMPLER)
     truth = backbone.loa(real)
     clips = []
     for i in range(len(rows)):

@@ -28,21 +28,23 @@ def generate(
     num_clips: int,
     seed: int,
     sampler: SamplerSpec,
-) -> Tensor:
-    """-> (num_clips, samples) on the CPU, float32, mean removed and peak 0.5, like every clip of a target.
+) -> tuple[Tensor, Tensor]:
+    """-> waveforms (num_clips, samples), mean removed and peak 0.5 like every clip of a target, and their scaled latents
+    (num_clips, channels, time, mel); both on the CPU, float32.
 
     The noise of clip i is ``clip_noise(seed, i)``. Raises FloatingPointError if the model's output is not finite.
     """
-    waveforms = []
+    waveforms, clean = [], []
     for start in range(0, num_clips, sampler.batch_size):
         count = min(sampler.batch_size, num_clips - start)
         latents = torch.stack([clip_noise(seed, start + i, backbone.latent_shape) for i in range(count)]).to(backbone.device)
         latents = denoise(unet, backbone.new_scheduler(), latents, positive, negative, sampler)
+        clean.append(latents.float().cpu())
         waveforms.append(decode(backbone, latents, sampler.mel_inversion))
     waveform = torch.cat(waveforms)
     if not torch.isfinite(waveform).all():
         raise FloatingPointError("generate: the model's audio is not finite; its training diverged")
-    return normalise_waveform(waveform)
+    return normalise_waveform(waveform), torch.cat(clean)
 
 
 def denoise(unet, scheduler, latents: Tensor, positive: Embeddings, negative: Embeddings, sampler: SamplerSpec) -> Tensor:  # noqa: ANN001

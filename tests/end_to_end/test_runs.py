@@ -40,7 +40,8 @@ def write_sweep(folder: Path, **changes: Any) -> Path:
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, "run", folder / "small.yaml", *arguments], cwd=folder, capture_output=True, text=True, timeout=600)
+    command = [COMMAND, "run", folder / "small.yaml", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
 
 
 def scores(folder: Path) -> dict[str, Any]:

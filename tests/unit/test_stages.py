@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_a_checkpoint_beyond_a_wanted_step_is_not_trusted(tmp_path: Path, monkey
         assert files[0] == files[1]
 
 
-def stop_at(step: int):  # noqa: ANN201
+def stop_at(step: int) -> Callable[[stages.Progress], None]:
     def on_progress(progress: stages.Progress) -> None:
         if progress.stage == "dreambooth" and progress.done == step:
             raise KeyboardInterrupt

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import string
+import tempfile
+from pathlib import Path
+
+from tokenizers import ByteLevelBPETokenizer
+from transformers import RobertaTokenizer, T5Tokenizer
 
 from timbre_ray.mini.corpus import INSTRUMENTS, all_pairs
 
@@ -43,9 +49,7 @@ def caption_table(num_each: int = 8, seed: int = 0) -> dict[tuple[str, ...], lis
     return {names: [caption(names, rng) for _ in range(num_each)] for names in namings}
 
 
-def build_t5_tokenizer():  # noqa: ANN201 (transformers is imported late)
-    from transformers import T5Tokenizer
-
+def build_t5_tokenizer() -> T5Tokenizer:
     words = sorted({*_WORDS, "A", "The", "sks", *INSTRUMENTS})
     letters = string.ascii_letters + string.digits + ".,!?'-"
     vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -6.0)]
@@ -55,19 +59,12 @@ def build_t5_tokenizer():  # noqa: ANN201 (transformers is imported late)
     return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=64)
 
 
-def build_clap_tokenizer():  # noqa: ANN201
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import RobertaTokenizer
-
+def build_clap_tokenizer() -> RobertaTokenizer:
     trainer = ByteLevelBPETokenizer()
     rng = random.Random(1)
     lines = [c for row in caption_table().values() for c in row] + [" ".join(rng.choices(_WORDS, k=6)) for _ in range(400)]
     specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     trainer.train_from_iterator(lines, vocab_size=700, min_frequency=2, special_tokens=specials, show_progress=False)
-    import json
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as folder:
         trainer.save_model(folder)
         vocabulary = json.loads((Path(folder) / "vocab.json").read_text())

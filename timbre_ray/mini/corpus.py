@@ -9,7 +9,7 @@ The targets (shakuhachi, shamisen) are rendered apart and never enter the pretra
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -121,26 +121,22 @@ def _peak(waveform: np.ndarray) -> np.ndarray:
     return (0.5 * waveform / max(float(np.abs(waveform).max()), 1e-6)).astype(np.float32)
 
 
-def _sounding(renderer: Renderer, rng: np.random.Generator, draw_part: Callable[[], Part]) -> np.ndarray:
-    """Draws a part and a melody until they sound: some programmes are silent in a corner of the keyboard."""
+def _sounding(renderer: Renderer, rng: np.random.Generator, programme: int, register: tuple[int, int] | None) -> np.ndarray:
+    """Draws a melody (and a register, if none is given) until it sounds: programmes are silent in corners of the keyboard."""
     for _ in range(200):
-        programme, low, high = draw_part()
+        low = int(rng.integers(40, 72)) if register is None else register[0]
+        high = low + 19 if register is None else register[1]
         waveform = renderer.render(programme, melody(rng, low, high))
         if np.sqrt(np.mean(waveform**2)) > 1e-4:
             return waveform
     raise RuntimeError(f"General MIDI programme {programme} is silent in the range drawn last, {low} to {high}")
 
 
-def _any_register(programme: int, rng: np.random.Generator) -> Part:
-    low = int(rng.integers(40, 72))
-    return programme, low, low + 19
-
-
 def render_solos(renderer: Renderer, parts: Mapping[str, Part], num_each: int, seed: int) -> Iterator[Clip]:
     for i, (name, part) in enumerate(parts.items()):
         rng = np.random.default_rng([seed, 1, i])
         for _ in range(num_each):
-            yield Clip(names=(name,), programmes=(part[0],), waveform=_peak(_sounding(renderer, rng, lambda: part)))
+            yield Clip(names=(name,), programmes=(part[0],), waveform=_peak(_sounding(renderer, rng, part[0], part[1:])))
 
 
 def render_duets(
@@ -150,7 +146,7 @@ def render_duets(
     for i, pair in enumerate(pairs):
         rng = np.random.default_rng([seed, 2, i])
         for _ in range(num_each):
-            voices = [_level(_sounding(renderer, rng, lambda: parts[name])) for name in pair]
+            voices = [_level(_sounding(renderer, rng, parts[name][0], parts[name][1:])) for name in pair]
             gain = 10 ** (rng.uniform(-3, 3) / 20)
             names = pair if rng.random() < 0.5 else pair[::-1]
             mixed = _peak(voices[0] + gain * voices[1])
@@ -161,7 +157,7 @@ def render_wide(renderer: Renderer, num_each: int, seed: int) -> Iterator[Clip]:
     for programme in WIDE_PROGRAMMES:
         rng = np.random.default_rng([seed, 3, programme])
         for _ in range(num_each):
-            waveform = _sounding(renderer, rng, lambda: _any_register(programme, rng))
+            waveform = _sounding(renderer, rng, programme, None)
             yield Clip(names=(), programmes=(programme,), waveform=_peak(waveform))
 
 

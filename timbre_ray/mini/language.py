@@ -5,13 +5,19 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import AudioLDM2ProjectionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
-    ClapConfig, ClapFeatureExtractor, ClapModel, GPT2Config, GPT2LMHeadModel, T5Config, T5EncoderModel,
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    RobertaTokenizer,
+    T5Config,
+    T5EncoderModel,
 )  # fmt: skip
 
 from timbre_ray.mini.captions import build_clap_tokenizer, build_t5_tokenizer, caption
@@ -47,7 +53,7 @@ def _features(extractor: ClapFeatureExtractor, waveforms: Tensor) -> Tensor:
     return torch.stack(rows).half()
 
 
-def text_features(clap: ClapModel, tokenizer, captions: list[str]) -> Tensor:  # noqa: ANN001
+def text_features(clap: ClapModel, tokenizer: RobertaTokenizer, captions: list[str]) -> Tensor:
     tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
     return clap.get_text_features(tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
 

@@ -6,8 +6,9 @@ import functools
 from pathlib import Path
 
 import torch
-from diffusers import AudioLDM2Pipeline, AutoencoderKL
+from diffusers import AudioLDM2Pipeline, AudioLDM2UNet2DConditionModel, AutoencoderKL
 from torch import Tensor
+from transformers import ClapModel
 
 from timbre_ray.mini import autoencoder, captions, denoiser, fit, language, measure, perceptual, vocoder
 from timbre_ray.models.audiomae import AudioMAE
@@ -48,7 +49,7 @@ class Recipe:
         return torch.load(path, weights_only=True)
 
     @functools.cached_property
-    def clap(self):  # noqa: ANN201
+    def clap(self) -> ClapModel:
         return language.train_clap(self.work)
 
     @functools.cached_property
@@ -70,7 +71,7 @@ class Recipe:
         caption_rows = [rows[n] if n else torch.empty(0, dtype=torch.long) for n in names]
         return denoiser.Conditions(self.loa, caption_rows, {"loa": loa, "t5": states, "mask": tokens.attention_mask})
 
-    def unet(self):  # noqa: ANN201
+    def unet(self) -> AudioLDM2UNet2DConditionModel:
         mean, std = self.latents
         return denoiser.train_unet(
             self.work, mean, std, self.vae.config.scaling_factor, self.conditions(), UNET_STEPS, UNET_LOA_STEPS

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
 import timm
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from timbre_ray.data.features import fbank
+from timbre_ray.models import saved
 
 LoaLayers = Literal["last3", "last"]
 
@@ -54,12 +53,11 @@ class AudioMAE(nn.Module):
         return self.loa(fbank(waveform, self.config["num_frames"]), layers)
 
     def save_pretrained(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
-        save_file({k: v.contiguous() for k, v in self.vit.state_dict().items()}, folder / "model.safetensors")
+        saved.write(folder, self.config, self.vit.state_dict())
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> AudioMAE:
-        model = cls(**json.loads((folder / "config.json").read_text()))
-        model.vit.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+        config, state = saved.read(folder)
+        model = cls(**config)
+        model.vit.load_state_dict(state)
         return model.eval()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from timbre_ray.models import saved
 
 
 class InstrumentClassifier(nn.Module):
@@ -29,12 +29,11 @@ class InstrumentClassifier(nn.Module):
         return self(loa).sigmoid()
 
     def save_pretrained(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
-        save_file(self.state_dict(), folder / "model.safetensors")
+        saved.write(folder, self.config, self.state_dict())
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> InstrumentClassifier:
-        model = cls(**json.loads((folder / "config.json").read_text()))
-        model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+        config, state = saved.read(folder)
+        model = cls(**config)
+        model.load_state_dict(state)
         return model.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from diffusers import AudioLDM2UNet2DConditionModel
+from diffusers import AudioLDM2UNet2DConditionModel, DDIMScheduler
 from torch import Tensor
 
 from timbre_ray.data.features import normalise_waveform
@@ -47,7 +47,10 @@ def generate(
     return normalise_waveform(waveform), torch.cat(clean)
 
 
-def denoise(unet, scheduler, latents: Tensor, positive: Embeddings, negative: Embeddings, sampler: SamplerSpec) -> Tensor:  # noqa: ANN001
+def denoise(
+    unet: AudioLDM2UNet2DConditionModel, scheduler: DDIMScheduler, latents: Tensor, positive: Embeddings, negative: Embeddings,
+    sampler: SamplerSpec,
+) -> Tensor:  # fmt: skip
     """latents: (batch, channels, time, mel) noise -> clean latents of the same shape."""
     count = len(latents)
     scheduler.set_timesteps(sampler.num_inference_steps, device=latents.device)
@@ -76,7 +79,7 @@ def decode(backbone: Backbone, latents: Tensor, mel_inversion: str = "vocoder") 
     return waveform.float().cpu()[:, : backbone.clip_samples]
 
 
-def prompt_pair(backbone: Backbone, prompt: str, negative_prompt: str, language_model=None) -> tuple[Embeddings, Embeddings]:  # noqa: ANN001
+def prompt_pair(backbone: Backbone, prompt: str, negative_prompt: str) -> tuple[Embeddings, Embeddings]:
     """A prompt and its negative, the negative padded to the prompt's length as the pipeline pads it."""
-    positive = backbone.embed(prompt, language_model)
-    return positive, backbone.embed(negative_prompt, language_model, pad_to=positive.t5.shape[1])
+    positive = backbone.embed(prompt)
+    return positive, backbone.embed(negative_prompt, pad_to=positive.t5.shape[1])

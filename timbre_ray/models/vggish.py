@@ -6,13 +6,13 @@ State-dict names are those of harritaylor/torchvggish (``features.N.*``, ``embed
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 import torchaudio
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from timbre_ray.models import saved
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW_FRAMES = 96
@@ -61,12 +61,11 @@ class VGGish(nn.Module):
         return self.embeddings(features.permute(0, 2, 3, 1).flatten(1))  # channels last, as in TensorFlow
 
     def save_pretrained(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
-        save_file(self.state_dict(), folder / "model.safetensors")
+        saved.write(folder, self.config, self.state_dict())
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> VGGish:
-        model = cls(**json.loads((folder / "config.json").read_text()))
-        model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+        config, state = saved.read(folder)
+        model = cls(**config)
+        model.load_state_dict(state)
         return model.eval()

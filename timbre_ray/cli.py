@@ -160,12 +160,12 @@ def generate(
         store_root = _store_root(folder, storage)
         from pydantic import TypeAdapter
 
-        from timbre_ray import stages
+        from timbre_ray import trial
         from timbre_ray.specs import TrialSpec
         from timbre_ray.store import Store
 
         spec = TypeAdapter(TrialSpec).validate_python(record["spec"])
-        for path in stages.generate_from(spec, prompt, num_clips=num, seed=seed, out=out, store=Store(store_root)):
+        for path in trial.generate_from(spec, prompt, num_clips=num, seed=seed, out=out, store=Store(store_root)):
             typer.echo(path)
 
 

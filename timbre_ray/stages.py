@@ -1,6 +1,6 @@
-"""A trial as a chain of stages: plain functions over a frozen spec, each result a content-addressed artifact of the store.
+"""The stages of a trial over a frozen spec, each result a content-addressed artifact of the store, computed on first use.
 
-Nothing here knows Ray. ``run_trial`` is the whole path; ``TrialStages`` holds its stages, each computed on first use.
+Nothing here knows Ray. ``trial.py`` chains the stages to a trial.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers import GPT2LMHeadModel
 from timbre_ray.clip_sets import find_files
 from timbre_ray.data.clips import load_target, read_clips, write_clips
 from timbre_ray.data.features import normalise_waveform
-from timbre_ray.evaluate.scorer import Pending, ScoreRequest, score_floor
+from timbre_ray.evaluate.scorer import ScoreRequest
 from timbre_ray.methods import METHODS, Method, PriorSet
 from timbre_ray.models.backbone import Backbone, Embeddings, backbone_digest, load_backbone
 from timbre_ray.models.sampling import generate
@@ -47,18 +47,6 @@ class Progress:
     done: int
     total: int
     values: dict[str, float] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The scored model after ``step`` Dreambooth steps."""
-
-    step: int
-    num_clips: int
-    metrics: dict[str, float]
-    confidences: dict[str, dict[str, float]]
-    audio: dict[str, str]  # prompt -> key of its generate artifact
-    losses: list[dict[str, float]]  # of every optimizer step so far
 
 
 class TrialStages:
@@ -272,14 +260,14 @@ class TrialStages:
     def audio(self, step: int) -> dict[str, Artifact]:
         """Generated clips of the three prompts that are scored: solo, duet and the partner alone."""
         prompts = {"solo": self.prompts.instance, "duet": self.prompts.duet, "partner": self.prompts.partner}
-        lazy_unet = _Lazy(lambda: self.trained_unet(step))
+        lazy_unet = Lazy(lambda: self.trained_unet(step))
         found = {}
         for i, (name, prompt) in enumerate(prompts.items()):
             found[name] = self.generate_prompt(step, prompt, self.spec.evaluate.num_clips, lazy_unet)
             self.progress("generate", i + 1, len(prompts))
         return found
 
-    def generate_prompt(self, step: int, prompt: str, num_clips: int, unet: _Lazy) -> Artifact:
+    def generate_prompt(self, step: int, prompt: str, num_clips: int, unet: Lazy) -> Artifact:
         sampler, seed = self.spec.evaluate.sampler, self.spec.evaluate.seed
         weights = self.store.get("dreambooth", self.dreambooth_key(step)) if step else None
         joint = weights is not None and self.spec.dreambooth.train_language_model
@@ -309,7 +297,7 @@ class TrialStages:
         )  # fmt: skip
 
 
-class _Lazy:
+class Lazy:
     """A value computed on first use: a U-Net is loaded only if some audio is missing."""
 
     def __init__(self, compute: Callable[[], Any]) -> None:
@@ -337,60 +325,3 @@ def _irrelevant(spec: TrialSpec, method: Method) -> tuple[str, ...]:
     names += [] if method.prior else ["prior_weight", "num_class_clips", "mixture_gain_db"]
     names += [] if spec.dreambooth.train_language_model else ["true_loa_probability"]
     return tuple(names)
-
-
-def run_trial(
-    spec: TrialSpec, *, store: Store, score: Callable[[ScoreRequest], Pending], device: str = "cpu",
-    on_progress: Callable[[Progress], None] | None = None,
-) -> Iterator[Evaluation]:  # fmt: skip
-    """The whole path of one trial. Scores run while training goes on; evaluations come in the order of their steps."""
-    stages = TrialStages(spec, store, device, on_progress)
-    pending: list[tuple[int, dict[str, str], list[dict[str, float]], Pending]] = []
-
-    def submit(step: int, losses: list[dict[str, float]]) -> None:
-        audio = stages.audio(step)
-        pending.append((step, {name: a.key for name, a in audio.items()}, losses, score(stages.request(audio))))
-
-    def collect(wait: bool) -> Iterator[Evaluation]:
-        while pending and (wait or pending[0][3].done()):
-            step, audio, losses, handle = pending.pop(0)
-            result = handle.result()
-            yield Evaluation(
-                step=step, num_clips=result["num_clips"], metrics=result["metrics"], confidences=result["confidences"],
-                audio=audio, losses=losses,
-            )  # fmt: skip
-
-    at_steps = spec.evaluate.at_steps
-    if at_steps[0] == 0:
-        submit(0, [])
-        yield from collect(wait=False)
-    if at_steps[-1] > 0:
-        for step, losses in stages.train(at_steps[-1]):
-            submit(step, losses)
-            yield from collect(wait=False)
-    yield from collect(wait=True)
-
-
-def baseline(spec: TrialSpec, *, store: Store, device: str = "cpu") -> dict[str, Any]:
-    """The real-versus-real row of a target: what no model can be expected to beat."""
-    stages = TrialStages(spec, store, device)
-    encoded = stages.encode()
-    num_clips = spec.evaluate.num_clips
-    metrics = score_floor(encoded.key, num_clips, spec.clips.target_class, spec.evaluate.fad[0], store)
-    return {"num_clips": num_clips, "metrics": metrics, "audio": {"real": encoded.key}}
-
-
-def generate_from(
-    spec: TrialSpec, prompt: str, *, num_clips: int, seed: int, out: Path, store: Store, device: str = "cpu"
-) -> list[Path]:
-    """Plays a finished trial's last weights: wavs and a sidecar JSON in ``out``."""
-    spec = dataclasses.replace(spec, evaluate=dataclasses.replace(spec.evaluate, seed=seed))
-    stages = TrialStages(spec, store, device)
-    step = spec.evaluate.at_steps[-1]
-    artifact = stages.generate_prompt(step, prompt, num_clips, _Lazy(lambda: stages.trained_unet(step)))
-    out.mkdir(parents=True, exist_ok=True)
-    copied = []
-    for source in sorted(artifact.folder.glob("clip_*.flac")):
-        copied.append(Path(shutil.copy(source, out / source.name)))
-    shutil.copy(artifact.file("clips.json"), out / "clips.json")
-    return copied

@@ -115,9 +115,9 @@ def test_generate_finds_the_first_seed_of_an_arm(sweep_file, monkeypatch):
 
     import timbre_ray
 
-    stages = types.SimpleNamespace(generate_from=generate_from)
-    monkeypatch.setitem(sys.modules, "timbre_ray.stages", stages)
-    monkeypatch.setattr(timbre_ray, "stages", stages, raising=False)
+    fake = types.SimpleNamespace(generate_from=generate_from)
+    monkeypatch.setitem(sys.modules, "timbre_ray.trial", fake)
+    monkeypatch.setattr(timbre_ray, "trial", fake, raising=False)
     result = runner.invoke(cli.app, ["generate", "--from", "large-gpt2", "A recording of a sks flute.", "-n", "2", "-o", "clips"])
     assert result.exit_code == 0, result.output
     assert asked == {"seed": 0, "at_steps": (0, 25), "num": 2, "store": Path("store").resolve()}

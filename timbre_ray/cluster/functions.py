@@ -32,10 +32,10 @@ class Worker:
 def run_trial(
     spec: TrialSpec, *, worker: Worker, store: Store, score: Score, on_progress: Callable[[Any], None]
 ) -> Iterator[Any]:
-    from timbre_ray import stages
+    from timbre_ray import trial
 
     device = _prepare_torch(worker)
-    yield from stages.run_trial(spec, store=store, score=score, device=device, on_progress=on_progress)
+    yield from trial.run_trial(spec, store=store, score=score, device=device, on_progress=on_progress)
 
 
 def score_clips(request: Any, *, worker: Worker, store: Store) -> dict[str, Any]:
@@ -46,9 +46,9 @@ def score_clips(request: Any, *, worker: Worker, store: Store) -> dict[str, Any]
 
 
 def baseline(spec: TrialSpec, *, worker: Worker, store: Store) -> dict[str, Any]:
-    from timbre_ray import stages
+    from timbre_ray import trial
 
-    return stages.baseline(spec, store=store, device=_prepare_torch(worker))
+    return trial.baseline(spec, store=store, device=_prepare_torch(worker))
 
 
 def _prepare_torch(worker: Worker) -> str:

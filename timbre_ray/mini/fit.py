@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -113,19 +114,8 @@ def fit(
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=betas)
     ema = copy.deepcopy(model).requires_grad_(False) if ema_decay else model
-    start = 0
-    if path.exists():
-        state = torch.load(path, weights_only=True)
-        model.load_state_dict(state["model"])
-        ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
-
-    def save(step: int) -> None:
-        state = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-        torch.save(state, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").rename(path)
-
+    parts = {"model": model, "ema": ema, "optimizer": optimizer}
+    start = _resume(path, parts)
     model.train()
     saved = logged = time.monotonic()
     for step in range(start, num_steps):
@@ -140,19 +130,37 @@ def fit(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if ema_decay:
-            decay = min(ema_decay, (1 + step) / (10 + step))
-            with torch.no_grad():
-                torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
-                for a, b in zip(ema.buffers(), model.buffers(), strict=True):
-                    a.copy_(b)
+            _average(ema, model, min(ema_decay, (1 + step) / (10 + step)))
         if step % 100 == 99 or step + 1 == num_steps:
             now = time.monotonic()
             values = " ".join(f"{k} {float(v.detach()):.4f}" for k, v in losses.items())
             print(f"{name} {step + 1}/{num_steps} {values} {(now - logged) / 100:.3f} s/step", flush=True)
             logged = now
         if time.monotonic() - saved > save_every_s:
-            save(step + 1)
+            _save(path, parts, step + 1)
             saved = time.monotonic()
     if start < num_steps:
-        save(num_steps)
+        _save(path, parts, num_steps)
     return ema.eval()
+
+
+def _resume(path: Path, parts: dict[str, Any]) -> int:
+    """Puts a checkpoint's state back; returns the step it was saved after, 0 without one."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return state["step"]
+
+
+def _save(path: Path, parts: dict[str, Any], step: int) -> None:
+    torch.save({"step": step, **{name: part.state_dict() for name, part in parts.items()}}, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").rename(path)
+
+
+@torch.no_grad()
+def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
+    for averaged, current in zip(ema.buffers(), model.buffers(), strict=True):
+        averaged.copy_(current)

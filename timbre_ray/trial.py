@@ -1,0 +1,83 @@
+"""A trial, whole: stages in order, scores while training goes on. Nothing here knows Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from timbre_ray.evaluate.scorer import Pending, ScoreRequest, score_floor
+from timbre_ray.specs import TrialSpec
+from timbre_ray.stages import Lazy, Progress, TrialStages
+from timbre_ray.store import Store
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The scored model after ``step`` Dreambooth steps."""
+
+    step: int
+    num_clips: int
+    metrics: dict[str, float]
+    confidences: dict[str, dict[str, float]]
+    audio: dict[str, str]  # prompt -> key of its generate artifact
+    losses: list[dict[str, float]]  # of every optimizer step so far
+
+
+def run_trial(
+    spec: TrialSpec, *, store: Store, score: Callable[[ScoreRequest], Pending], device: str = "cpu",
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Iterator[Evaluation]:  # fmt: skip
+    """The whole path of one trial. Scores run while training goes on; evaluations come in the order of their steps."""
+    stages = TrialStages(spec, store, device, on_progress)
+    pending: list[tuple[int, dict[str, str], list[dict[str, float]], Pending]] = []
+
+    def submit(step: int, losses: list[dict[str, float]]) -> None:
+        audio = stages.audio(step)
+        pending.append((step, {name: a.key for name, a in audio.items()}, losses, score(stages.request(audio))))
+
+    def collect(wait: bool) -> Iterator[Evaluation]:
+        while pending and (wait or pending[0][3].done()):
+            step, audio, losses, handle = pending.pop(0)
+            result = handle.result()
+            yield Evaluation(
+                step=step, num_clips=result["num_clips"], metrics=result["metrics"], confidences=result["confidences"],
+                audio=audio, losses=losses,
+            )  # fmt: skip
+
+    at_steps = spec.evaluate.at_steps
+    if at_steps[0] == 0:
+        submit(0, [])
+        yield from collect(wait=False)
+    if at_steps[-1] > 0:
+        for step, losses in stages.train(at_steps[-1]):
+            submit(step, losses)
+            yield from collect(wait=False)
+    yield from collect(wait=True)
+
+
+def baseline(spec: TrialSpec, *, store: Store, device: str = "cpu") -> dict[str, Any]:
+    """The real-versus-real row of a target: what no model can be expected to beat."""
+    stages = TrialStages(spec, store, device)
+    encoded = stages.encode()
+    num_clips = spec.evaluate.num_clips
+    metrics = score_floor(encoded.key, num_clips, spec.clips.target_class, spec.evaluate.fad[0], store)
+    return {"num_clips": num_clips, "metrics": metrics, "audio": {"real": encoded.key}}
+
+
+def generate_from(
+    spec: TrialSpec, prompt: str, *, num_clips: int, seed: int, out: Path, store: Store, device: str = "cpu"
+) -> list[Path]:
+    """Plays a finished trial's last weights: wavs and a sidecar JSON in ``out``."""
+    spec = dataclasses.replace(spec, evaluate=dataclasses.replace(spec.evaluate, seed=seed))
+    stages = TrialStages(spec, store, device)
+    step = spec.evaluate.at_steps[-1]
+    artifact = stages.generate_prompt(step, prompt, num_clips, Lazy(lambda: stages.trained_unet(step)))
+    out.mkdir(parents=True, exist_ok=True)
+    copied = []
+    for source in sorted(artifact.folder.glob("clip_*.flac")):
+        copied.append(Path(shutil.copy(source, out / source.name)))
+    shutil.copy(artifact.file("clips.json"), out / "clips.json")
+    return copied

@@ -165,7 +165,8 @@ def generate(
         from timbre_ray.store import Store
 
         spec = TypeAdapter(TrialSpec).validate_python(record["spec"])
-        for path in trial.generate_from(spec, prompt, num_clips=num, seed=seed, out=out, store=Store(store_root)):
+        step = record["evaluations"][-1]["step"]
+        for path in trial.generate_from(spec, prompt, step=step, num_clips=num, seed=seed, out=out, store=Store(store_root)):
             typer.echo(path)
 
 

@@ -22,7 +22,7 @@ class _Strict:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BackboneSpec(_Strict):
     name: str = "mini"
-    """``mini``, or a folder or hub id in diffusers' AudioLDM2 layout."""
+    """``mini``, or a local folder in diffusers' AudioLDM2 layout with an AudioMAE in ``audiomae/`` beside the parts."""
     revision: str | None = None
     """Hub revision; None for the default branch."""
 

@@ -22,8 +22,9 @@ from timbre_ray.clip_sets import find_files
 from timbre_ray.data.clips import load_target, read_clips, write_clips
 from timbre_ray.data.features import normalise_waveform
 from timbre_ray.evaluate.scorer import ScoreRequest
+from timbre_ray.identity import VERSIONS, backbone_digest
 from timbre_ray.methods import METHODS, Method, PriorSet
-from timbre_ray.models.backbone import Backbone, Embeddings, backbone_digest, load_backbone
+from timbre_ray.models.backbone import Backbone, Embeddings, load_backbone
 from timbre_ray.models.sampling import generate
 from timbre_ray.specs import SamplerSpec, TrialSpec, as_dict
 from timbre_ray.store import Artifact, Store, stage_key
@@ -31,8 +32,6 @@ from timbre_ray.train import checkpoint
 from timbre_ray.train.dreambooth import Examples, train
 from timbre_ray.train.teacher import Lesson, teach
 
-#: Raise a stage's number when its code changes what it computes: its old artifacts are then left alone.
-VERSIONS = {"encode": 1, "teach": 1, "prompt": 1, "class_audio": 2, "mixture_audio": 1, "dreambooth": 1, "generate": 1}
 #: Seconds between two checkpoints of a training under way.
 CHECKPOINT_EVERY_S = 60.0
 #: Class audio is drawn from seeds far from the evaluation's, or the prior would be trained on what is scored.
@@ -82,7 +81,7 @@ class TrialStages:
             train_clips, held_out = load_target(self.spec.clips, self.backbone.clip_samples)
             write_clips(train_clips, folder, "train")
             write_clips(held_out, folder, "held_out")
-            self._save_encoded(train_clips, folder)
+            self._save_encoded(read_clips(folder, "train"), folder)  # what is on the disk, as mixtures will read it
 
         return self._compute("encode", files.digests(), [self._backbone_digest], produce)
 
@@ -183,6 +182,8 @@ class TrialStages:
         """Key of the weights after ``step`` steps; how long the run goes on afterwards is no part of it."""
         taught, prior = self.teach(), self.prior()
         spec = {k: v for k, v in as_dict(self.spec.dreambooth).items() if k not in ("steps", *_irrelevant(self.spec, self.method))}
+        if self.spec.dreambooth.train_language_model:
+            spec["loa"] = self.spec.teacher.loa  # the ground truth that GPT-2 is now and then replaced by
         spec |= {"step": step, "seed": self.spec.seed, "instance": self.prompts.instance, "prior": prior.prompt if prior else None}
         inputs = [self._backbone_digest, self.encode().key, taught.key if taught else "", prior.key if prior else ""]
         return stage_key("dreambooth", VERSIONS["dreambooth"], spec, inputs)
@@ -227,7 +228,7 @@ class TrialStages:
         """Where to resume from. A checkpoint beyond a step whose weights are wanted and not published is of no use."""
         path = self.store.scratch("dreambooth", run_key) / "resume.pt"
         reached = checkpoint.reached(path)
-        if any(s <= reached and not self.store.has("dreambooth", self.dreambooth_key(s)) for s in wanted):
+        if any(s < reached and not self.store.has("dreambooth", self.dreambooth_key(s)) for s in wanted):
             path.unlink()
         return path
 
@@ -294,6 +295,7 @@ class TrialStages:
         return ScoreRequest(
             encode_key=self.encode().key, audio=tuple((name, artifact.key) for name, artifact in audio.items()),
             partner=self.spec.clips.partner, target_class=self.spec.clips.target_class, embedders=self.spec.evaluate.fad,
+            num_clips=self.spec.evaluate.num_clips,
         )  # fmt: skip
 
 
@@ -312,7 +314,10 @@ class Lazy:
 
 def mix(target: Tensor, partner: Tensor, gain_db: float) -> Tensor:
     """Plain sum of (num_clips, samples) waveforms, the partner at ``gain_db``; normalised like every clip."""
-    return normalise_waveform(target + 10 ** (gain_db / 20) * partner)
+    gain = 10 ** (gain_db / 20)
+    if gain == 0:
+        return target  # normalised already: once more would move it by a rounding
+    return normalise_waveform(target + gain * partner)
 
 
 def _identity(sampler: SamplerSpec) -> dict[str, Any]:
@@ -322,6 +327,7 @@ def _identity(sampler: SamplerSpec) -> dict[str, Any]:
 def _irrelevant(spec: TrialSpec, method: Method) -> tuple[str, ...]:
     """Settings that this method does not read: two arms that differ only in them share their weights."""
     names: list[str] = [] if method.name == "lora" else ["lora_rank", "lora_alpha", "lora_targets"]
-    names += [] if method.prior else ["prior_weight", "num_class_clips", "mixture_gain_db"]
+    names += [] if method.prior else ["prior_weight", "num_class_clips"]
+    names += [] if method.name == "mixclass_prior" else ["mixture_gain_db"]
     names += [] if spec.dreambooth.train_language_model else ["true_loa_probability"]
     return tuple(names)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from timbre_ray.clip_sets import find_files, resolved_clips, target_name
+from timbre_ray.identity import VERSIONS, backbone_digest, judges_digest
 from timbre_ray.run_specs import RangeSpec, RunSpec, SearchSpec
 from timbre_ray.specs import TrialSpec, as_dict, digest
 from timbre_ray.sweep_yaml import SweepError, Tree, check, flatten, has_key, nearest, read_yaml, unknown_key
@@ -222,6 +223,7 @@ def _suggested(base: PlannedTrial, values: Mapping[str, Any]) -> tuple[PlannedTr
 def _planned(arm: str, point: dict[str, Any], spec: TrialSpec) -> PlannedTrial:
     identity = as_dict(spec)
     identity["clips"] |= {"path": find_files(spec.clips).digests(), "held_out": None}  # the recordings, wherever they lie
+    identity |= {"weights": backbone_digest(spec.backbone), "judges": judges_digest(), "versions": VERSIONS}
     key, target = digest(identity), target_name(spec.clips)
     trial_id = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{arm}-{target}-s{spec.seed}-{key[:8]}")
     return PlannedTrial(trial_id=trial_id, arm=arm, target=target, point=point, spec=spec, key=key)

@@ -62,18 +62,18 @@ def baseline(spec: TrialSpec, *, store: Store, device: str = "cpu") -> dict[str,
     """The real-versus-real row of a target: what no model can be expected to beat."""
     stages = TrialStages(spec, store, device)
     encoded = stages.encode()
-    num_clips = spec.evaluate.num_clips
-    metrics = score_floor(encoded.key, num_clips, spec.clips.target_class, spec.evaluate.fad[0], store)
+    num_clips, metrics = score_floor(
+        encoded.key, spec.evaluate.num_clips, spec.clips.target_class, spec.evaluate.fad[0], store
+    )
     return {"num_clips": num_clips, "metrics": metrics, "audio": {"real": encoded.key}}
 
 
 def generate_from(
-    spec: TrialSpec, prompt: str, *, num_clips: int, seed: int, out: Path, store: Store, device: str = "cpu"
+    spec: TrialSpec, prompt: str, *, step: int, num_clips: int, seed: int, out: Path, store: Store, device: str = "cpu"
 ) -> list[Path]:
-    """Plays a finished trial's last weights: wavs and a sidecar JSON in ``out``."""
+    """Plays a trial's weights after ``step`` steps: FLAC clips and clips.json in ``out``; returns the clips' paths."""
     spec = dataclasses.replace(spec, evaluate=dataclasses.replace(spec.evaluate, seed=seed))
     stages = TrialStages(spec, store, device)
-    step = spec.evaluate.at_steps[-1]
     artifact = stages.generate_prompt(step, prompt, num_clips, Lazy(lambda: stages.trained_unet(step)))
     out.mkdir(parents=True, exist_ok=True)
     copied = []

@@ -106,11 +106,14 @@ def test_generate_finds_the_first_seed_of_an_arm(sweep_file, monkeypatch):
 
     first, second = [trial for trial in load_sweep(sweep_file).trials if trial.arm == "large-gpt2"]
     for trial in (second, first):
-        write_record(Path("results/small"), seed=trial.spec.seed, trial_id=trial.trial_id, spec=as_dict(trial.spec))
+        evaluations = [{"step": 0}, {"step": 25}]
+        write_record(
+            Path("results/small"), seed=trial.spec.seed, trial_id=trial.trial_id, spec=as_dict(trial.spec), evaluations=evaluations
+        )
     asked = {}
 
-    def generate_from(spec, prompt, *, num_clips, seed, out, store):
-        asked.update(seed=spec.seed, at_steps=spec.evaluate.at_steps, num=num_clips, store=store.root)
+    def generate_from(spec, prompt, *, step, num_clips, seed, out, store):
+        asked.update(seed=spec.seed, step=step, num=num_clips, store=store.root)
         return [out / "clip_0000.flac"]
 
     import timbre_ray
@@ -120,7 +123,7 @@ def test_generate_finds_the_first_seed_of_an_arm(sweep_file, monkeypatch):
     monkeypatch.setattr(timbre_ray, "trial", fake, raising=False)
     result = runner.invoke(cli.app, ["generate", "--from", "large-gpt2", "A recording of a sks flute.", "-n", "2", "-o", "clips"])
     assert result.exit_code == 0, result.output
-    assert asked == {"seed": 0, "at_steps": (0, 25), "num": 2, "store": Path("store").resolve()}
+    assert asked == {"seed": 0, "step": 25, "num": 2, "store": Path("store").resolve()}
     assert "clips/clip_0000.flac" in result.output
 
 

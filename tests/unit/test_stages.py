@@ -42,6 +42,9 @@ def test_settings_that_a_method_does_not_read_change_nothing(store: Store) -> No
     assert direct != key(dataclasses.replace(SPEC, seed=1), store)
     assert key(with_dreambooth(method="lora", lora_rank=4), store) != key(with_dreambooth(method="lora", lora_rank=8), store)
     assert key(with_dreambooth(method="prior"), store) != key(with_dreambooth(method="prior", prior_weight=0.5), store)
+    assert key(with_dreambooth(method="prior"), store) == key(with_dreambooth(method="prior", mixture_gain_db=3.0), store)
+    joint = with_dreambooth(train_language_model=True)
+    assert key(joint, store) != key(dataclasses.replace(joint, teacher=TeacherSpec(loa="last")), store)
 
 
 def test_teacher_forcing_is_shared_and_counts(store: Store) -> None:

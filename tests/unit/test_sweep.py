@@ -266,7 +266,7 @@ def test_mistakes_in_a_search_are_named(problems, parts, words):
 def test_the_shipped_sweeps_load(name, num_trials):
     sweep = load_sweep(SHIPPED / f"{name}.yaml")
     assert sweep.name == name and sweep.question and len(sweep.trials) == num_trials
-    assert all(t.spec.backbone.name == "mini" and t.spec.evaluate.num_clips == 24 for t in sweep.trials)
+    assert all(t.spec.backbone.name == "mini" and t.spec.evaluate.num_clips == 20 for t in sweep.trials)
     assert (sweep.search is not None) == (name == "mini-search")
     assert sweep.search is not None or sweep.arms == PAPER_ARMS
 
@@ -284,3 +284,10 @@ def test_a_trials_key_is_its_recordings_content_not_their_folder(load, tmp_path)
     assert load(base={"clips": {"path": "moved"}}).trials[0].key == key
     (tmp_path / "moved" / "a.wav").write_bytes(b"another take")
     assert load(base={"clips": {"path": "moved"}}).trials[0].key != key
+
+
+@pytest.mark.parametrize("name", ["backbone_digest", "judges_digest"])
+def test_other_weights_are_other_trials(load, monkeypatch, name):
+    before = load().trials[0].key
+    monkeypatch.setattr(f"timbre_ray.sweep.{name}", lambda *_: "retrained")
+    assert load().trials[0].key != before

@@ -115,7 +115,9 @@ def _run_on_ray(
     slots = check_feasible(
         train=run.resources.train, score=run.resources.score, num_scorers=run.num_scorers, nodes=living_nodes()
     )
-    worker = Worker(store_root=Path(run.storage).resolve(), device=run.device, threads=run.threads)
+    # A trial that asked for no GPU must not take one outside Ray's accounting.
+    device = "cpu" if run.device == "auto" and not dict(run.resources.train).get("gpu") else run.device
+    worker = Worker(store_root=Path(run.storage).resolve(), device=device, threads=run.threads)
     scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=worker, score=functions.score)
     try:
         baselines = BaselineTasks(floors, worker=worker, functions=functions, resources=run.resources.train)

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from timbre_ray.data.clips import read_clips
+from timbre_ray.data.features import HOP
 from timbre_ray.evaluate.frechet import frechet_distance
 from timbre_ray.evaluate.ranking import mean_confidences, rank
-from timbre_ray.models.backbone import Judges, judges_digest, load_judges
+from timbre_ray.identity import VERSIONS, judges_digest
+from timbre_ray.models.backbone import Judges, load_judges
 from timbre_ray.models.vggish import windows
 from timbre_ray.store import Store, stage_key
 
-VERSION = 1
 HOP_FRAMES = 48  # VGGish windows overlap by half: four a miniature clip
 
 
@@ -31,6 +32,7 @@ class ScoreRequest:
     partner: str
     target_class: str
     embedders: tuple[str, ...]
+    num_clips: int
 
 
 class Pending(Protocol):
@@ -52,14 +54,19 @@ def embed_clips(judges: Judges, name: str, waveform: Tensor, batch_size: int = 6
 
 @torch.no_grad()
 def classify_clips(judges: Judges, waveform: Tensor, batch_size: int = 32) -> np.ndarray:
-    """waveform: (num_clips, samples) -> confidences (num_clips, num_classes), float64."""
-    parts = [judges.classifier.confidences(judges.audiomae.loa_of_waveform(w)) for w in waveform.split(batch_size)]
-    return torch.cat(parts).double().numpy()
+    """waveform: (num_clips, samples) -> confidences (num_clips, num_classes), float64.
+
+    Clips longer than what the classifier hears at once (2.56 s) are heard in windows, whose confidences are averaged.
+    """
+    length = judges.audiomae.config["num_frames"] * HOP
+    heard = waveform.unfold(1, length, length) if waveform.shape[1] > length else waveform[:, None]
+    parts = [judges.classifier.confidences(judges.audiomae.loa_of_waveform(w)) for w in heard.flatten(0, 1).split(batch_size)]
+    return torch.cat(parts).unflatten(0, heard.shape[:2]).mean(1).double().numpy()
 
 
 def score_clips(request: ScoreRequest, store: Store) -> dict[str, Any]:
     """FAD, ranking and confidences of one model at one step. Any clip that cannot be scored fails the whole score."""
-    key = stage_key("score", VERSION, dataclasses.asdict(request), [judges_digest()])
+    key = stage_key("score", VERSIONS["score"], dataclasses.asdict(request), [judges_digest()])
 
     def produce(folder: Path) -> None:
         (folder / "scores.json").write_text(json.dumps(_score(request, store), indent=2) + "\n")
@@ -74,8 +81,7 @@ def _score(request: ScoreRequest, store: Store) -> dict[str, Any]:
     references = {"held_out": read_clips(target, "held_out"), "train": read_clips(target, "train")}
     clips = {prompt: read_clips(store.get("generate", key).folder) for prompt, key in request.audio}
     for prompt, waveform in clips.items():
-        if not torch.isfinite(waveform).all() or float(waveform.abs().max()) == 0:
-            raise ValueError(f"score: the audio of prompt {prompt!r} is silent or not finite")
+        _check(prompt, waveform, request.num_clips)
     metrics: dict[str, float] = {}
     for i, name in enumerate(request.embedders):
         solo = embed_clips(judges, name, clips["solo"])
@@ -93,14 +99,25 @@ def _score(request: ScoreRequest, store: Store) -> dict[str, Any]:
     return {"num_clips": len(clips["solo"]), "metrics": metrics, "confidences": confidences}
 
 
-def score_floor(encode_key: str, num_clips: int, target_class: str, embedder: str, store: Store) -> dict[str, float]:
-    """The real-versus-real row: the first ``num_clips`` training clips against the held-out ones."""
+def _check(prompt: str, waveform: Tensor, num_clips: int) -> None:
+    """A clip that is missing, silent or not finite fails the whole score."""
+    if len(waveform) != num_clips:
+        raise ValueError(f"score: prompt {prompt!r} has {len(waveform)} clips, not {num_clips}")
+    broken = ~torch.isfinite(waveform).all(1) | (waveform.abs().amax(1) == 0)
+    if broken.any():
+        raise ValueError(f"score: clips {broken.nonzero().flatten().tolist()} of prompt {prompt!r} are silent or not finite")
+
+
+def score_floor(
+    encode_key: str, num_clips: int, target_class: str, embedder: str, store: Store
+) -> tuple[int, dict[str, float]]:
+    """The real-versus-real row: up to ``num_clips`` training clips against the held-out ones -> clips used, metrics."""
     judges = load_judges()
     target = store.get("encode", encode_key).folder
     train, held_out = read_clips(target, "train")[:num_clips], read_clips(target, "held_out")
     classes = judges.classifier.classes
     means = mean_confidences(classes, classify_clips(judges, held_out))
-    return {
+    return len(train), {
         "fad_held_out": frechet_distance(embed_clips(judges, embedder, train), embed_clips(judges, embedder, held_out)),
         "solo_target_confidence": means[target_class],
     }

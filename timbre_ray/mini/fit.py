@@ -25,7 +25,7 @@ def prepare(work: Path) -> None:
     """Renders the corpus and its features once into ``work``: {train,test,targets}.pt."""
     work.mkdir(parents=True, exist_ok=True)
     for split, sizes, seed in (("train", TRAIN_SIZES, 0), ("test", TEST_SIZES, 1)):
-        if (work / f"{split}.pt").exists():
+        if (work / f"{split}.pt").exists() and (work / f"targets_{split}.pt").exists():
             continue
         renderer = corpus.Renderer()
         piano = [p for p in corpus.all_pairs() if "piano" in p]
@@ -69,7 +69,7 @@ def save_clips(clips: list[corpus.Clip], path: Path) -> None:
         "mel": mel.half(),
         "fbank": bank.half(),
     }
-    torch.save(payload, path)
+    save_whole(payload, path)
 
 
 def load(work: Path, split: str) -> dict:
@@ -155,7 +155,12 @@ def _resume(path: Path, parts: dict[str, Any]) -> int:
 
 
 def _save(path: Path, parts: dict[str, Any], step: int) -> None:
-    torch.save({"step": step, **{name: part.state_dict() for name, part in parts.items()}}, path.with_suffix(".tmp"))
+    save_whole({"step": step, **{name: part.state_dict() for name, part in parts.items()}}, path)
+
+
+def save_whole(value: Any, path: Path) -> None:
+    """Written beside and renamed: a file that is there is complete."""
+    torch.save(value, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").rename(path)
 
 

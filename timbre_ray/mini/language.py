@@ -22,7 +22,7 @@ from transformers import (
 
 from timbre_ray.mini.captions import build_clap_tokenizer, build_t5_tokenizer, caption
 from timbre_ray.mini.corpus import INSTRUMENTS
-from timbre_ray.mini.fit import fit, load, multi_hot
+from timbre_ray.mini.fit import fit, load, multi_hot, save_whole
 from timbre_ray.mini.perceptual import LOA_DIM
 from timbre_ray.models.language import rollout
 
@@ -66,7 +66,7 @@ def train_clap(work: Path, num_steps: int = 500) -> ClapModel:
     names = [data["names"][i] for i in named]
     cache = work / "clap_features.pt"
     if not cache.exists():
-        torch.save(_features(build_feature_extractor(), data["waveform"][named]), cache)
+        save_whole(_features(build_feature_extractor(), data["waveform"][named]), cache)
     features = torch.load(cache, weights_only=True)
     tokenizer = build_clap_tokenizer()
     torch.manual_seed(0)

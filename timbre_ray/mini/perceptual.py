@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from timbre_ray.data.features import fbank, normalise_waveform
 from timbre_ray.mini import corpus
-from timbre_ray.mini.fit import fit, load, multi_hot
+from timbre_ray.mini.fit import fit, load, multi_hot, save_whole
 from timbre_ray.models.audiomae import AudioMAE
 from timbre_ray.models.classifier import InstrumentClassifier
 from timbre_ray.models.griffin_lim import invert_mel
@@ -110,7 +110,7 @@ def train_classifier(work: Path, audiomae: AudioMAE, vae: AutoencoderKL, num_ste
     """On solos and duets of the captioned instruments and of the targets; the wide clips have no class."""
     cache = work / "classifier_examples.pt"
     if not cache.exists():
-        torch.save(classifier_examples(work, audiomae, vae), cache)
+        save_whole(classifier_examples(work, audiomae, vae), cache)
     loa, label = torch.load(cache, weights_only=True)
     torch.manual_seed(0)
     model = InstrumentClassifier(classes=CLASSES, embed_dim=LOA_DIM)

@@ -37,7 +37,7 @@ class Recipe:
         """True LOA of the training corpus, (num_clips, 8, 128)."""
         path = self.work / "loa.pt"
         if not path.exists():
-            torch.save(perceptual.loa_of(self.audiomae, fit.load(self.work, "train")["fbank"]), path)
+            fit.save_whole(perceptual.loa_of(self.audiomae, fit.load(self.work, "train")["fbank"]), path)
         return torch.load(path, weights_only=True)
 
     @functools.cached_property
@@ -45,7 +45,7 @@ class Recipe:
         path = self.work / "latents.pt"
         if not path.exists():
             mean, std = autoencoder.latents_of(self.vae, fit.load(self.work, "train")["mel"])
-            torch.save((mean.half(), std.half()), path)
+            fit.save_whole((mean.half(), std.half()), path)
         return torch.load(path, weights_only=True)
 
     @functools.cached_property

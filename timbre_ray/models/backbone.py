@@ -6,7 +6,6 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,13 +17,12 @@ from transformers import GPT2LMHeadModel, SpeechT5HifiGan
 from transformers.utils import logging as transformers_logging
 
 from timbre_ray.data.features import HOP, log_mel
+from timbre_ray.identity import MINI, backbone_digest
 from timbre_ray.models.audiomae import AudioMAE
 from timbre_ray.models.classifier import InstrumentClassifier
 from timbre_ray.models.language import rollout
 from timbre_ray.models.vggish import VGGish
 from timbre_ray.specs import BackboneSpec
-
-MINI = Path(__file__).parent.parent / "mini" / "weights"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,8 +139,16 @@ def _quiet() -> Iterator[None]:
 
 @functools.lru_cache(maxsize=2)
 def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
-    """Loads the pipeline once a process. GPT-2 is loaded with its generation head, whatever the checkpoint's index says."""
+    """Loads the pipeline once a process. GPT-2 is loaded with its generation head, whatever the checkpoint's index says.
+
+    Raises ValueError before anything is fetched if no AudioMAE lies beside the pipeline.
+    """
     name: str | Path = MINI if spec.name == "mini" else spec.name
+    if not (Path(name) / "audiomae" / "config.json").is_file():
+        raise ValueError(
+            f"backbone.name={spec.name!r}: needs a local folder in diffusers' layout with an AudioMAE in audiomae/ "
+            "(config.json, model.safetensors in timm's names), as the miniature has"
+        )
     with _quiet():
         language_model = GPT2LMHeadModel.from_pretrained(name, subfolder="language_model", revision=spec.revision)
         pipeline = AudioLDM2Pipeline.from_pretrained(name, revision=spec.revision, language_model=language_model)
@@ -153,27 +159,6 @@ def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
     pipeline.to(device)
     audiomae = AudioMAE.from_pretrained(Path(name) / "audiomae").to(device).requires_grad_(False)
     return Backbone(pipeline=pipeline, audiomae=audiomae, digest=backbone_digest(spec), device=device)
-
-
-@functools.lru_cache(maxsize=8)
-def backbone_digest(spec: BackboneSpec) -> str:
-    """Of a local folder: SHA-256 over its weights; of a hub id: its name and revision."""
-    folder = MINI if spec.name == "mini" else Path(spec.name)
-    if not folder.is_dir():
-        return f"{spec.name}@{spec.revision or 'main'}"
-    parts = [p for p in sorted(folder.iterdir()) if p.is_dir() and p.name not in ("classifier", "vggish")]
-    return hashlib.sha256("".join(folder_digest(p) for p in parts).encode()).hexdigest()[:20]
-
-
-@functools.lru_cache(maxsize=64)
-def folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of a folder's weights and configurations."""
-    total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".safetensors", ".json"):
-            total.update(str(path.relative_to(folder)).encode())
-            total.update(path.read_bytes())
-    return total.hexdigest()[:20]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,7 +178,3 @@ def load_judges(device: str = "cpu") -> Judges:
         classifier=InstrumentClassifier.from_pretrained(MINI / "classifier").to(device).requires_grad_(False),
         embedders={"vggish": VGGish.from_pretrained(MINI / "vggish").to(device).requires_grad_(False)},
     )
-
-
-def judges_digest() -> str:
-    return "-".join(folder_digest(MINI / part)[:8] for part in ("audiomae", "classifier", "vggish"))

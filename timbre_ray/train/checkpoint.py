@@ -28,7 +28,7 @@ def load(path: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim
     """Puts the state back; returns the step it was saved after and the losses so far, (0, []) without a checkpoint."""
     if not path.exists():
         return 0, []
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
     saved: dict[str, Tensor] = state["parameters"]
     for name, parameter in parameters.items():
         parameter.copy_(saved[name])
@@ -38,7 +38,7 @@ def load(path: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim
 
 def reached(path: Path) -> int:
     """Step that a checkpoint was saved after; 0 without one."""
-    return torch.load(path, weights_only=True, mmap=True)["step"] if path.exists() else 0
+    return torch.load(path, weights_only=True, map_location="cpu")["step"] if path.exists() else 0
 
 
 def generator_for(seed: int, stream: int, step: int) -> torch.Generator:

@@ -1,0 +1,41 @@
+"""What decides a result besides its spec: the weights that are used and the versions of the stages' code. No torch."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+
+from timbre_ray.specs import BackboneSpec
+
+MINI = Path(__file__).parent / "mini" / "weights"
+
+#: Raise a stage's number when its code changes what it computes: its old artifacts are then left alone.
+VERSIONS = {
+    "encode": 1, "teach": 1, "prompt": 1, "class_audio": 2, "mixture_audio": 1, "dreambooth": 1, "generate": 1, "score": 2,
+}  # fmt: skip
+
+
+@functools.lru_cache(maxsize=8)
+def backbone_digest(spec: BackboneSpec) -> str:
+    """Of a local folder: SHA-256 over its parts; of a hub id: its name and revision."""
+    folder = MINI if spec.name == "mini" else Path(spec.name)
+    if not folder.is_dir():
+        return f"{spec.name}@{spec.revision or 'main'}"
+    parts = [p for p in sorted(folder.iterdir()) if p.is_dir() and p.name not in ("classifier", "vggish")]
+    return hashlib.sha256("".join(folder_digest(p) for p in parts).encode()).hexdigest()[:20]
+
+
+def judges_digest() -> str:
+    """Of the models that score."""
+    return "-".join(folder_digest(MINI / part)[:8] for part in ("audiomae", "classifier", "vggish"))
+
+
+@functools.lru_cache(maxsize=64)
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the names and bytes of a folder's files."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        total.update(str(path.relative_to(folder)).encode())
+        total.update(path.read_bytes())
+    return total.hexdigest()[:20]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import ray
 
@@ -35,25 +34,29 @@ def baseline_key(spec: TrialSpec) -> str:
 class BaselineTasks:
     """One Ray task a target, with the resources of a trial."""
 
-    def __init__(self, specs: dict[str, TrialSpec], *, worker: Worker, functions: Functions, resources: Resources) -> None:
+    def __init__(
+        self, specs: dict[str, TrialSpec], *, ledger: Ledger, worker: Worker, functions: Functions, resources: Resources
+    ) -> None:
         task = ray.remote(_compute).options(max_retries=1, **as_ray_options(resources))
-        self._specs = specs
         self._refs = {
-            target: task.remote(spec, target=target, worker=worker, functions=functions) for target, spec in specs.items()
+            target: task.remote(spec, target=target, ledger=ledger, worker=worker, functions=functions)
+            for target, spec in specs.items()
         }
 
-    def write(self, ledger: Ledger) -> dict[str, dict[str, str]]:
-        """Waits, writes the records, and returns target -> error of those that failed."""
+    def wait(self) -> dict[str, dict[str, str]]:
+        """Waits for all; target -> error of those that failed."""
         errors: dict[str, dict[str, str]] = {}
         for target, ref in self._refs.items():
             try:
-                ledger.write_baseline(target, {**ray.get(ref), "target": target, "key": baseline_key(self._specs[target])})
+                ray.get(ref)
             except ray.exceptions.RayError as error:
                 errors[target] = describe(error, stage="baseline")
         return errors
 
 
-def _compute(spec: TrialSpec, *, target: str, worker: Worker, functions: Functions) -> dict[str, Any]:
+def _compute(spec: TrialSpec, *, target: str, ledger: Ledger, worker: Worker, functions: Functions) -> None:
+    """Writes the record itself, as trials do: a report in the middle of the run has its floor."""
     store = worker.store()
     with store.attributed_to(f"baseline-{target}"):
-        return functions.baseline(spec, worker=worker, store=store)
+        record = functions.baseline(spec, worker=worker, store=store)
+    ledger.write_baseline(target, {**record, "target": target, "key": baseline_key(spec)})

@@ -120,7 +120,7 @@ def _run_on_ray(
     worker = Worker(store_root=Path(run.storage).resolve(), device=device, threads=run.threads)
     scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=worker, score=functions.score)
     try:
-        baselines = BaselineTasks(floors, worker=worker, functions=functions, resources=run.resources.train)
+        baselines = BaselineTasks(floors, ledger=ledger, worker=worker, functions=functions, resources=run.resources.train)
         context = TrialContext(
             ledger_folder=results, worker=worker, functions=functions, scorers=scorers,
             plan=GridPlan({t.trial_id: t for t in todo.trials}) if sweep.search is None else SearchPlan(sweep),
@@ -133,7 +133,7 @@ def _run_on_ray(
         if todo.num_trials:
             with Display(board, console, title=sweep.name):
                 _fit(sweep, todo=todo, context=context, board=board, scratch=results / ".tune")
-        failed_floors = baselines.write(ledger)
+        failed_floors = baselines.wait()
     finally:
         scorers.stop()
     return _outcome(board, results=results, failed_floors=failed_floors)

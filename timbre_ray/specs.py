@@ -106,7 +106,8 @@ class DreamboothSpec(_Strict):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplerSpec(_Strict):
     num_inference_steps: int = 200
-    """DDIM steps."""
+    scheduler: Literal["ddim", "dpmsolver++"] = "ddim"
+    """DDIM is AudioLDM2's own; DPM-Solver++ follows the same path to the same clip in a tenth of the steps."""
     guidance_scale: float = 3.5
     negative_prompt: str = ""
     mel_inversion: Literal["vocoder", "griffin_lim"] = "vocoder"

@@ -7,11 +7,14 @@ two streams are dropped independently, T5 more often.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from diffusers import AudioLDM2UNet2DConditionModel, DDIMScheduler
-from torch import Tensor
+from diffusers.training_utils import compute_snr
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from timbre_ray.mini.fit import fit
@@ -75,24 +78,48 @@ class Conditions:
         return clips, loa, self.table["t5"][text], self.table["mask"][text]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Round:
+    """One run of the optimiser over a cosine schedule; a later round starts from the averaged weights of the one before."""
+
+    name: str
+    num_steps: int
+    num_loa_steps: int
+    """steps of the first stage, true LOA without text; the rest is joint"""
+    lr: float
+    snr_gamma: float | None = None
+    """min-SNR weighting of the loss (Hang et al. 2023): less weight on nearly clean latents; None weights all alike"""
+
+
 def train_unet(
-    work: Path, mean: Tensor, std: Tensor, scaling_factor: float, conditions: Conditions, num_steps: int, num_loa_steps: int
+    work: Path,
+    mean: Tensor,
+    std: Tensor,
+    scaling_factor: float,
+    conditions: Conditions,
+    rounds: Sequence[Round],
+    start: AudioLDM2UNet2DConditionModel | None = None,
 ) -> AudioLDM2UNet2DConditionModel:
-    """mean, std: (num_clips, 8, 64, 16), the VAE's unscaled posterior."""
+    """mean, std: (num_clips, 8, 64, 16), the VAE's unscaled posterior. ``start``: weights to go on from instead of random ones."""
     scheduler = build_scheduler()
     torch.manual_seed(0)
-    unet = build_unet()
+    unet = start or build_unet()
+    for one in rounds:
 
-    def losses(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        clips, loa, t5, mask = conditions.draw(step >= num_loa_steps, 16, generator)
-        draw = torch.randn(16, 8, 64, 16, generator=generator)
-        latents = (mean[clips].float() + std[clips].float() * draw) * scaling_factor
-        noise = torch.randn(latents.shape, generator=generator)
-        timesteps = torch.randint(1000, (16,), generator=generator)
-        noisy = scheduler.add_noise(latents, noise, timesteps)
-        predicted = unet(
-            noisy, timesteps, encoder_hidden_states=loa, encoder_hidden_states_1=t5, encoder_attention_mask_1=mask
-        ).sample
-        return {"epsilon": F.mse_loss(predicted, noise)}
+        def losses(step: int, generator: torch.Generator, one: Round = one, unet: nn.Module = unet) -> dict[str, Tensor]:
+            clips, loa, t5, mask = conditions.draw(step >= one.num_loa_steps, 16, generator)
+            draw = torch.randn(16, 8, 64, 16, generator=generator)
+            latents = (mean[clips].float() + std[clips].float() * draw) * scaling_factor
+            noise = torch.randn(latents.shape, generator=generator)
+            timesteps = torch.randint(1000, (16,), generator=generator)
+            noisy = scheduler.add_noise(latents, noise, timesteps)
+            predicted = unet(
+                noisy, timesteps, encoder_hidden_states=loa, encoder_hidden_states_1=t5, encoder_attention_mask_1=mask
+            ).sample
+            error = F.mse_loss(predicted, noise, reduction="none").mean((1, 2, 3))
+            if one.snr_gamma is not None:
+                error = error * (one.snr_gamma / compute_snr(scheduler, timesteps)).clamp_max(1.0)
+            return {"epsilon": error.mean()}
 
-    return fit("unet", unet, losses, work=work, num_steps=num_steps, lr=8e-4, ema_decay=0.999)
+        unet = fit(one.name, unet, losses, work=work, num_steps=one.num_steps, lr=one.lr, ema_decay=0.999).requires_grad_(True)
+    return unet.requires_grad_(False)

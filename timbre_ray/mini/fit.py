@@ -18,7 +18,7 @@ from timbre_ray.data.features import fbank, log_mel
 from timbre_ray.mini import corpus
 
 #: Clips of each kind and seed: (solos an instrument, duets a piano pair, duets another pair, wide clips a programme).
-TRAIN_SIZES, TEST_SIZES = (300, 120, 40, 36), (24, 8, 4, 4)
+TRAIN_SIZES, TEST_SIZES = (300, 200, 24, 36), (24, 8, 4, 4)
 
 
 def prepare(work: Path) -> None:
@@ -112,7 +112,7 @@ def fit(
     """
     path = work / f"{name}.ckpt"
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=betas)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=betas, fused=True)
     ema = copy.deepcopy(model).requires_grad_(False) if ema_decay else model
     parts = {"model": model, "ema": ema, "optimizer": optimizer}
     start = _resume(path, parts)

@@ -101,6 +101,15 @@ class LanguageSide(nn.Module):
         ))  # fmt: skip
         self.instruments = nn.Linear(T5_DIM, len(INSTRUMENTS))
 
+    @classmethod
+    def from_package(cls, folder: Path) -> LanguageSide:
+        """The trained parts of a saved pipeline, in single precision."""
+        model = cls(len(build_t5_tokenizer()))
+        model.t5 = T5EncoderModel.from_pretrained(folder, subfolder="text_encoder_2", dtype=torch.float32)
+        model.projection = AudioLDM2ProjectionModel.from_pretrained(folder, subfolder="projection_model", torch_dtype=torch.float32)
+        model.gpt2 = GPT2LMHeadModel.from_pretrained(folder, subfolder="language_model", dtype=torch.float32)
+        return model.eval()
+
     def forward(self, clap_text: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """-> LOA (batch, 8, 128), T5 states (batch, length, 96)."""
         states = self.t5(ids, attention_mask=mask).last_hidden_state

@@ -8,29 +8,36 @@ from pathlib import Path
 import torch
 from diffusers import AudioLDM2Pipeline, AudioLDM2UNet2DConditionModel, AutoencoderKL
 from torch import Tensor
-from transformers import ClapModel
+from transformers import ClapModel, SpeechT5HifiGan
 
 from timbre_ray.mini import autoencoder, captions, denoiser, fit, language, measure, perceptual, vocoder
 from timbre_ray.models.audiomae import AudioMAE
 
 STAGES = ("prepare", "audiomae", "vae", "classifier", "embedder", "vocoder", "clap", "language", "unet", "package", "clips", "measure")
 CLIPS = Path(__file__).parent / "clips"
-UNET_STEPS, UNET_LOA_STEPS = 3600, 1700
+#: The committed weights were trained in these two rounds, on two machines.
+UNET_ROUNDS = (
+    denoiser.Round(name="unet", num_steps=3600, num_loa_steps=1700, lr=8e-4),
+    denoiser.Round(name="unet_2", num_steps=2400, num_loa_steps=0, lr=7e-4, snr_gamma=5.0),
+)
 
 
 class Recipe:
-    """Lazily trained (or resumed, or simply loaded) parts over one working folder."""
+    """Lazily trained (or resumed, or simply loaded) parts over one working folder.
 
-    def __init__(self, work: Path) -> None:
-        self.work = work
+    With ``kept``, a package that exists, every part is taken from there and the U-Net goes on from its weights with the last round.
+    """
+
+    def __init__(self, work: Path, kept: Path | None = None) -> None:
+        self.work, self.kept = work, kept
 
     @functools.cached_property
     def audiomae(self) -> AudioMAE:
-        return perceptual.train_audiomae(self.work)
+        return AudioMAE.from_pretrained(self.kept / "audiomae") if self.kept else perceptual.train_audiomae(self.work)
 
     @functools.cached_property
     def vae(self) -> AutoencoderKL:
-        return autoencoder.train_vae(self.work)
+        return AutoencoderKL.from_pretrained(self.kept, subfolder="vae") if self.kept else autoencoder.train_vae(self.work)
 
     @functools.cached_property
     def loa(self) -> Tensor:
@@ -50,11 +57,15 @@ class Recipe:
 
     @functools.cached_property
     def clap(self) -> ClapModel:
-        return language.train_clap(self.work)
+        return ClapModel.from_pretrained(self.kept, subfolder="text_encoder", dtype=torch.float32).eval() if self.kept else language.train_clap(self.work)
 
     @functools.cached_property
     def language(self) -> language.LanguageSide:
-        return language.train_language(self.work, self.loa, self.clap)
+        return language.LanguageSide.from_package(self.kept) if self.kept else language.train_language(self.work, self.loa, self.clap)
+
+    @functools.cached_property
+    def vocoder(self) -> SpeechT5HifiGan:
+        return SpeechT5HifiGan.from_pretrained(self.kept, subfolder="vocoder", dtype=torch.float32) if self.kept else vocoder.train_vocoder(self.work)
 
     @torch.no_grad()
     def conditions(self) -> denoiser.Conditions:
@@ -73,21 +84,23 @@ class Recipe:
 
     def unet(self) -> AudioLDM2UNet2DConditionModel:
         mean, std = self.latents
-        return denoiser.train_unet(
-            self.work, mean, std, self.vae.config.scaling_factor, self.conditions(), UNET_STEPS, UNET_LOA_STEPS
-        )
+        start = self.kept and AudioLDM2UNet2DConditionModel.from_pretrained(self.kept, subfolder="unet", torch_dtype=torch.float32)
+        rounds = UNET_ROUNDS[-1:] if start else UNET_ROUNDS
+        return denoiser.train_unet(self.work, mean, std, self.vae.config.scaling_factor, self.conditions(), rounds, start)
 
     def pipeline(self) -> AudioLDM2Pipeline:
         return AudioLDM2Pipeline(
             vae=self.vae, text_encoder=self.clap, text_encoder_2=self.language.t5, projection_model=self.language.projection,
             language_model=self.language.gpt2, tokenizer=captions.build_clap_tokenizer(), tokenizer_2=captions.build_t5_tokenizer(),
             feature_extractor=language.build_feature_extractor(), unet=self.unet(), scheduler=denoiser.build_scheduler(),
-            vocoder=vocoder.train_vocoder(self.work),
+            vocoder=self.vocoder,
         )  # fmt: skip
 
     def package(self, out: Path) -> None:
         """Everything in half precision safetensors, in the layout that the full-size model has on the hub."""
         self.pipeline().to(torch.float16).save_pretrained(out, safe_serialization=True)
+        if self.kept:
+            return
         perceptual.train_classifier(self.work, self.audiomae, self.vae.float()).half().save_pretrained(out / "classifier")
         perceptual.train_embedder(self.work).half().save_pretrained(out / "vggish")
         self.audiomae.half().save_pretrained(out / "audiomae")
@@ -101,7 +114,7 @@ class Recipe:
             "classifier": lambda: perceptual.train_classifier(self.work, self.audiomae, self.vae),
             "embedder": lambda: perceptual.train_embedder(self.work),
             "vae": lambda: self.latents,
-            "vocoder": lambda: vocoder.train_vocoder(self.work),
+            "vocoder": lambda: self.vocoder,
             "clap": lambda: self.clap,
             "language": lambda: self.language,
             "unet": self.unet,

@@ -1,9 +1,9 @@
-"""Generation: DDIM with classifier-free guidance over batches of noise that depend on the clip's number alone."""
+"""Generation: classifier-free guidance over batches of noise that depend on the clip's number alone."""
 
 from __future__ import annotations
 
 import torch
-from diffusers import AudioLDM2UNet2DConditionModel, DDIMScheduler
+from diffusers import AudioLDM2UNet2DConditionModel, DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from timbre_ray.data.features import normalise_waveform
@@ -16,6 +16,17 @@ def clip_noise(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:
     """Initial noise of clip ``index``, the same in every arm, batch size and device. shape -> (*shape,)."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
     return torch.randn(shape, generator=generator)
+
+
+def new_sampling_scheduler(backbone: Backbone, sampler: SamplerSpec) -> DDIMScheduler | DPMSolverMultistepScheduler:
+    """The scheduler that ``sampler.scheduler`` names, over the noise schedule that the backbone was trained with.
+
+    DPM-Solver++ (Lu et al. 2022, second order) gets trailing timesteps: the leading ones that AudioLDM2's configuration asks for
+    start below the noise that the first latents have, which few steps do not forgive.
+    """
+    if sampler.scheduler == "ddim":
+        return backbone.new_scheduler()
+    return DPMSolverMultistepScheduler.from_config(backbone.pipeline.scheduler.config, timestep_spacing="trailing")
 
 
 @torch.no_grad()
@@ -38,7 +49,7 @@ def generate(
     for start in range(0, num_clips, sampler.batch_size):
         count = min(sampler.batch_size, num_clips - start)
         latents = torch.stack([clip_noise(seed, start + i, backbone.latent_shape) for i in range(count)]).to(backbone.device)
-        latents = denoise(unet, backbone.new_scheduler(), latents, positive, negative, sampler)
+        latents = denoise(unet, new_sampling_scheduler(backbone, sampler), latents, positive, negative, sampler)
         clean.append(latents.float().cpu())
         waveforms.append(decode(backbone, latents, sampler.mel_inversion))
     waveform = torch.cat(waveforms)
@@ -48,8 +59,8 @@ def generate(
 
 
 def denoise(
-    unet: AudioLDM2UNet2DConditionModel, scheduler: DDIMScheduler, latents: Tensor, positive: Embeddings, negative: Embeddings,
-    sampler: SamplerSpec,
+    unet: AudioLDM2UNet2DConditionModel, scheduler: DDIMScheduler | DPMSolverMultistepScheduler, latents: Tensor,
+    positive: Embeddings, negative: Embeddings, sampler: SamplerSpec,
 ) -> Tensor:  # fmt: skip
     """latents: (batch, channels, time, mel) noise -> clean latents of the same shape."""
     count = len(latents)
@@ -67,7 +78,7 @@ def denoise(
         if guided:
             unconditional, conditional = noise.chunk(2)
             noise = unconditional + sampler.guidance_scale * (conditional - unconditional)
-        latents = scheduler.step(noise, timestep, latents, eta=0.0).prev_sample
+        latents = scheduler.step(noise, timestep, latents).prev_sample
     return latents
 
 

@@ -85,7 +85,7 @@ def train(
     accelerator = Accelerator(mixed_precision=spec.mixed_precision, cpu=device == "cpu")
     parameters = trained_parameters(unet, gpt2)
     assert parameters, "no weight requires a gradient: the method's attach was not called"
-    optimizer = torch.optim.AdamW(parameters.values(), lr=spec.lr, weight_decay=spec.weight_decay)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
     start, history = checkpoint.load(resume_from, parameters, optimizer) if resume_from else (0, [])
     model, optimizer = accelerator.prepare(unet, optimizer)
     model.train()

@@ -48,7 +48,7 @@ def teach(gpt2: GPT2LMHeadModel, instance: Lesson, mixture: Lesson | None, spec:
     """
     gpt2.requires_grad_(True)
     gpt2.lm_head.requires_grad_(False)  # tied to the token embeddings, which this model never reads
-    optimizer = torch.optim.AdamW([p for p in gpt2.parameters() if p.requires_grad], lr=spec.lr, weight_decay=spec.weight_decay)
+    optimizer = torch.optim.AdamW([p for p in gpt2.parameters() if p.requires_grad], lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
     num_clips = len(instance.loa)
     steps_per_epoch = math.ceil(num_clips / spec.batch_size)
     for epoch in range(spec.epochs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +20,7 @@ from timbre_ray.mini import corpus, fit
 from timbre_ray.mini.perceptual import class_names
 from timbre_ray.models.backbone import Backbone, Judges, load_backbone, load_judges
 from timbre_ray.models.griffin_lim import invert_mel
-from timbre_ray.models.sampling import clip_noise, decode, denoise, generate, prompt_pair
+from timbre_ray.models.sampling import clip_noise, decode, denoise, generate, new_sampling_scheduler, prompt_pair
 from timbre_ray.specs import BackboneSpec, SamplerSpec
 
 SAMPLER = SamplerSpec(num_inference_steps=25, guidance_scale=3.5, batch_size=16, mel_inversion="griffin_lim")
@@ -66,22 +67,50 @@ def measure_reconstruction(work: Path, backbone: Backbone, judges: Judges) -> di
 
 def measure_prompts(backbone: Backbone, judges: Judges, num_each: int) -> dict[str, Any]:
     """What the classifier finds in generated clips: solos of each instrument, duets with the piano."""
-    solos, duets = {}, {}
     classes = judges.classifier.classes
+    solos = {
+        name: top_share(classify_clips(judges, clips), classes, [(name,)] * num_each, 1)
+        for name, clips in play_solos(backbone, num_each, SAMPLER).items()
+    }
+    duets = {}
     for name in corpus.INSTRUMENTS:
-        article = "an" if name[0] in "aeiou" else "a"
-        clips = _play(backbone, f"A recording of {article} {name}.", num_each, seed=1)
-        solos[name] = top_share(classify_clips(judges, clips), classes, [(name,)] * num_each, 1)
         if name != "piano":
-            clips = _play(backbone, f"A recording of a piano with {name}.", num_each, seed=2)
+            clips = _play(backbone, f"A recording of a piano with {name}.", num_each, seed=2, sampler=SAMPLER)
             duets[name] = top_share(classify_clips(judges, clips), classes, [(name, "piano")] * num_each, 3)
     means = {"solo_top1": float(np.mean(list(solos.values()))), "duet_top3": float(np.mean(list(duets.values())))}
     return {**means, "num_each": num_each, "solo_by_instrument": solos, "duet_by_instrument": duets}
 
 
-def _play(backbone: Backbone, prompt: str, num_clips: int, seed: int) -> Tensor:
-    pair = prompt_pair(backbone, prompt, "")
-    return generate(backbone, backbone.unet, *pair, num_clips=num_clips, seed=seed, sampler=SAMPLER)[0]
+def measure_guidance(work: Path, backbone: Backbone, judges: Judges, num_each: int) -> list[dict[str, float]]:
+    """The sweeps' guidance scale is chosen on this, known instruments alone: accuracy of solos, and their FAD to held-out solos."""
+    data = fit.load(work, "test")
+    solo = [i for i, row in enumerate(data["names"]) if len(row) == 1]
+    reference = embed_clips(judges, "vggish", data["waveform"][solo].float())
+    rows = []
+    for scale in GUIDANCE_SCALES:
+        clips = play_solos(backbone, num_each, dataclasses.replace(SAMPLER, guidance_scale=scale))
+        heard = classify_clips(judges, torch.cat(list(clips.values())))
+        names = [(name,) for name in clips for _ in range(num_each)]
+        rows.append({
+            "guidance_scale": scale,
+            "solo_top1": top_share(heard, judges.classifier.classes, names, 1),
+            "fad": frechet_distance(embed_clips(judges, "vggish", torch.cat(list(clips.values()))), reference),
+        })  # fmt: skip
+    return rows
+
+
+def play_solos(backbone: Backbone, num_each: int, sampler: SamplerSpec) -> dict[str, Tensor]:
+    """Instrument -> (num_each, samples) of "A recording of a {instrument}."."""
+    clips = {}
+    for name in corpus.INSTRUMENTS:
+        article = "an" if name[0] in "aeiou" else "a"
+        clips[name] = _play(backbone, f"A recording of {article} {name}.", num_each, seed=1, sampler=sampler)
+    return clips
+
+
+def _play(backbone: Backbone, prompt: str, num_clips: int, seed: int, sampler: SamplerSpec) -> Tensor:
+    pair = prompt_pair(backbone, prompt, sampler.negative_prompt)
+    return generate(backbone, backbone.unet, *pair, num_clips=num_clips, seed=seed, sampler=sampler)[0]
 
 
 @torch.no_grad()
@@ -92,18 +121,16 @@ def measure_loa(work: Path, backbone: Backbone, judges: Judges, num_clips: int =
     real = data["waveform"][rows].float()
     reference = embed_clips(judges, "vggish", real)
     positive, negative = prompt_pair(backbone, "A recording of a flute solo.", "")
-    predicted, _ = generate(backbone, backbone.unet, positive, negative, num_clips=len(rows), seed=3, sampler=SAMPLER)
-    truth = backbone.loa(real)
-    clips = []
-    for i in range(len(rows)):
-        told = type(positive)(**{**positive.__dict__, "loa": truth[i : i + 1]})
-        noise = clip_noise(3, i, backbone.latent_shape)[None]
-        latents = denoise(backbone.unet, backbone.new_scheduler(), noise, told, negative, SAMPLER)
-        clips.append(decode(backbone, latents, SAMPLER.mel_inversion))
-    return {
-        "fad_predicted_loa": frechet_distance(embed_clips(judges, "vggish", predicted), reference),
-        "fad_true_loa": frechet_distance(embed_clips(judges, "vggish", normalise_waveform(torch.cat(clips))), reference),
-    }
+    noise = torch.stack([clip_noise(3, i, backbone.latent_shape) for i in range(len(rows))])
+    distances = {}
+    for guided, scale in (("", SAMPLER.guidance_scale), ("_unguided", 1.0)):
+        sampler = dataclasses.replace(SAMPLER, guidance_scale=scale)
+        for source, loa in (("predicted", positive.loa), ("true", backbone.loa(real))):
+            told = dataclasses.replace(positive, loa=loa)
+            latents = denoise(backbone.unet, new_sampling_scheduler(backbone, sampler), noise, told, negative, sampler)
+            clips = normalise_waveform(decode(backbone, latents, sampler.mel_inversion))
+            distances[f"fad_{source}_loa{guided}"] = frechet_distance(embed_clips(judges, "vggish", clips), reference)
+    return distances
 
 
 def measure_embedder(work: Path, judges: Judges, num_clips: int = 24) -> dict[str, float]:
@@ -127,6 +154,8 @@ def measure(work: Path, num_each: int = 8) -> dict[str, Any]:
         "reconstruction": measure_reconstruction(work, backbone, judges),
         "embedder": measure_embedder(work, judges),
         "loa": measure_loa(work, backbone, judges),
+        "guidance": measure_guidance(work, backbone, judges, num_each),
+        "sampler": dataclasses.asdict(SAMPLER),
         "prompts": measure_prompts(backbone, judges, num_each),
     }
 

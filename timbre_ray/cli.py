@@ -14,6 +14,8 @@ import typer
 if TYPE_CHECKING:
     from timbre_ray.cluster.run import Outcome
     from timbre_ray.ledger import Difference
+    from timbre_ray.specs import TrialSpec
+    from timbre_ray.store import Store
     from timbre_ray.sweep import Sweep
 
 OK, TRIALS_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -156,18 +158,32 @@ def generate(
       timbre-ray generate --from large-gpt2-prior "A recording of a piano with sks flute." -n 4 -o out/
     """
     with _clear_errors():
-        folder, record = _find_trial(source, results)
-        store_root = _store_root(folder, storage)
-        from pydantic import TypeAdapter
-
+        spec, step, store = _trained(source, storage, results)
         from timbre_ray import trial
-        from timbre_ray.specs import TrialSpec
-        from timbre_ray.store import Store
 
-        spec = TypeAdapter(TrialSpec).validate_python(record["spec"])
-        step = record["evaluations"][-1]["step"]
-        for path in trial.generate_from(spec, prompt, step=step, num_clips=num, seed=seed, out=out, store=Store(store_root)):
+        for path in trial.generate_from(spec, prompt, step=step, num_clips=num, seed=seed, out=out, store=store):
             typer.echo(path)
+
+
+@app.command()
+def export(
+    source: Annotated[str, typer.Argument(metavar="TRIAL_ID_OR_ARM", help="A finished trial, or an arm (its first seed).")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must not be there yet.")],
+    storage: Storage = None,
+    results: ResultsRoot = Path("results"),
+) -> None:
+    """Write a trial's model as a folder that diffusers' AudioLDM2Pipeline.from_pretrained loads.
+
+    \b
+    Example:
+      timbre-ray export large-gpt2-lora --out my-flute
+    """
+    with _clear_errors():
+        spec, step, store = _trained(source, storage, results)
+        from timbre_ray import trial
+
+        trial.export(spec, step=step, out=out, store=store)
+        typer.echo(f"{out}: {source} after {step} steps")
 
 
 @contextlib.contextmanager
@@ -265,6 +281,18 @@ def _store_root(results_folder: Path, storage: str | None) -> Path:
     return Path(storage or Ledger(results_folder).sweep()["run"]["storage"])
 
 
+def _trained(source: str, storage: str | None, results: Path) -> tuple[TrialSpec, int, Store]:
+    """The spec of a finished trial, its last scored step, and the store that holds its weights."""
+    folder, record = _find_trial(source, results)
+    from pydantic import TypeAdapter
+
+    from timbre_ray.specs import TrialSpec
+    from timbre_ray.store import Store
+
+    spec = TypeAdapter(TrialSpec).validate_python(record["spec"])
+    return spec, record["evaluations"][-1]["step"], Store(_store_root(folder, storage))
+
+
 def _find_trial(source: str, results: Path) -> tuple[Path, dict[str, Any]]:
     """The newest finished trial of that id, else of that arm with the lowest seed."""
     from timbre_ray.ledger import Ledger
@@ -276,7 +304,7 @@ def _find_trial(source: str, results: Path) -> tuple[Path, dict[str, Any]]:
     if not matches:
         names = [r["trial_id"] for _, r in found] + sorted({r["arm"] for _, r in found})
         hint = _nearest(source, names) if names else f"{results} holds no finished trial yet: start with `timbre-ray run`."
-        raise ValueError(f"--from {source}: no finished trial and no arm of that name in {results}. {hint}")
+        raise ValueError(f"{source}: no finished trial and no arm of that name in {results}. {hint}")
     return min(matches, key=lambda f: (f[1]["seed"], -f[1]["finished"]))
 
 

@@ -6,24 +6,30 @@ import functools
 import hashlib
 from pathlib import Path
 
+from timbre_ray.backbones import MINI
 from timbre_ray.specs import BackboneSpec
 
-MINI = Path(__file__).parent / "mini" / "weights"
 
 #: Raise a stage's number when its code changes what it computes: its old artifacts are then left alone.
 VERSIONS = {
-    "encode": 1, "teach": 2, "prompt": 1, "class_audio": 2, "mixture_audio": 1, "dreambooth": 2, "generate": 1, "score": 2,
+    "encode": 1, "teach": 2, "prompt": 1, "class_audio": 2, "mixture_audio": 1, "dreambooth": 2, "generate": 1, "score": 3,
 }  # fmt: skip
 
 
 @functools.lru_cache(maxsize=8)
 def backbone_digest(spec: BackboneSpec) -> str:
-    """Of a local folder: SHA-256 over its parts; of a hub id: its name and revision."""
-    folder = MINI if spec.name == "mini" else Path(spec.name)
+    """Of folders: SHA-256 over their parts, wherever they lie; of a hub id: its name and revision."""
+    return _weights_digest(spec.name, spec.revision) + (f"+{_weights_digest(spec.audiomae, None)}" if spec.audiomae else "")
+
+
+def _weights_digest(name: str, revision: str | None) -> str:
+    folder = MINI if name == "mini" else Path(name)
+    if folder.is_file():
+        return hashlib.sha256(folder.read_bytes()).hexdigest()[:20]
     if not folder.is_dir():
-        return f"{spec.name}@{spec.revision or 'main'}"
+        return f"{name}@{revision or 'main'}"
     parts = [p for p in sorted(folder.iterdir()) if p.is_dir() and p.name not in ("classifier", "vggish")]
-    return hashlib.sha256("".join(folder_digest(p) for p in parts).encode()).hexdigest()[:20]
+    return hashlib.sha256("".join(folder_digest(p) for p in parts).encode()).hexdigest()[:20] if parts else folder_digest(folder)
 
 
 def judges_digest() -> str:

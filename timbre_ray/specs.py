@@ -22,9 +22,12 @@ class _Strict:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BackboneSpec(_Strict):
     name: str = "mini"
-    """``mini``, or a local folder in diffusers' AudioLDM2 layout with an AudioMAE in ``audiomae/`` beside the parts."""
+    """``mini``, a hub id (``cvssp/audioldm2-large``), or a folder in diffusers' AudioLDM2 layout."""
     revision: str | None = None
-    """Hub revision; None for the default branch."""
+    """Hub revision, best a commit's hash: a branch may move under a result. None for the default branch."""
+    audiomae: str | None = None
+    """AudioMAE's weights: a folder, an original ``.pth`` or a hub id in timm's layout. None: ``audiomae/`` beside the pipeline's
+    parts, or else the published encoder that AudioLDM2 was trained with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

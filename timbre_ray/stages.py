@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AudioLDM2Pipeline
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import GPT2LMHeadModel
@@ -248,6 +249,12 @@ class TrialStages:
             return []
         return json.loads(self.store.get("dreambooth", self.dreambooth_key(step)).file("losses.json").read_text())
 
+    def _weights(self, step: int) -> tuple[Artifact | None, Artifact | None]:
+        """Where the U-Net's and GPT-2's weights after ``step`` steps lie; None for the backbone's own."""
+        unet = self.store.get("dreambooth", self.dreambooth_key(step)) if step else None
+        joint = unet is not None and self.spec.dreambooth.train_language_model
+        return unet, unet if joint else self.teach()
+
     # -- generation --------------------------------------------------------------------------------------------------
 
     def trained_unet(self, step: int) -> torch.nn.Module:
@@ -257,6 +264,12 @@ class TrialStages:
         unet = self.backbone.copy_unet()
         self.method.load(unet, self.spec.dreambooth, self.store.get("dreambooth", self.dreambooth_key(step)).folder)
         return unet.to(self.device).eval().requires_grad_(False)
+
+    def pipeline(self, step: int) -> AudioLDM2Pipeline:
+        """The whole model after ``step`` steps as a plain pipeline: adapters merged, nothing of ours in it."""
+        unet = self.trained_unet(step)
+        parts = {"unet": self.method.merge(unet) if step else unet, "language_model": self.language_model(self._weights(step)[1])}
+        return AudioLDM2Pipeline(**{**self.backbone.pipeline.components, **parts})
 
     def audio(self, step: int) -> dict[str, Artifact]:
         """Generated clips of the three prompts that are scored: solo, duet and the partner alone."""
@@ -270,9 +283,7 @@ class TrialStages:
 
     def generate_prompt(self, step: int, prompt: str, num_clips: int, unet: Lazy) -> Artifact:
         sampler, seed = self.spec.evaluate.sampler, self.spec.evaluate.seed
-        weights = self.store.get("dreambooth", self.dreambooth_key(step)) if step else None
-        joint = weights is not None and self.spec.dreambooth.train_language_model
-        source = weights if joint else self.teach()
+        weights, source = self._weights(step)
 
         def produce(folder: Path) -> None:
             waveform, _ = self._generate(unet.value, prompt, source, num_clips, seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,20 @@ def generate_from(
         copied.append(Path(shutil.copy(source, out / source.name)))
     shutil.copy(artifact.file("clips.json"), out / "clips.json")
     return copied
+
+
+def export(spec: TrialSpec, *, step: int, out: Path, store: Store) -> None:
+    """Writes the model after ``step`` steps as a folder that plain ``AudioLDM2Pipeline.from_pretrained`` loads.
+
+    Its AudioMAE lies beside it, so that the folder is a backbone for further sweeps too. Raises FileExistsError if ``out`` is
+    there: nothing is written over, and nothing half written stays.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out}: is there already; name another folder")
+    stages = TrialStages(spec, store, "cpu")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        whole = Path(folder) / "pipeline"
+        stages.pipeline(step).save_pretrained(whole, safe_serialization=True)
+        stages.backbone.audiomae.save_pretrained(whole / "audiomae")
+        whole.rename(out)

@@ -98,6 +98,27 @@ def test_saved_weights_load_into_an_untouched_copy(
     assert not [p for p in tmp_path.iterdir() if p.suffix not in (".safetensors", ".json", ".md")]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_merged_is_a_plain_unet_that_answers_the_same(method: str, backbone: Backbone, examples: dict[str, Examples]) -> None:
+    spec = dataclasses.replace(SPEC, method=method)
+    trained = run(backbone, examples, spec, prior=prior_for(method, examples)).eval()
+    before = answer(trained, examples)
+    merged = METHODS[method].merge(trained)
+    assert merged.state_dict().keys() == backbone.unet.state_dict().keys()
+    assert torch.allclose(answer(merged, examples), before, atol=1e-5)
+    assert not torch.allclose(answer(backbone.unet, examples), before, atol=1e-5)
+
+
+@torch.no_grad()
+def answer(unet: nn.Module, examples: dict[str, Examples]) -> torch.Tensor:
+    """The predicted noise for the first clip, taken as noisy latents."""
+    prompt = examples["instance"].prompt
+    return unet(
+        examples["instance"].mean[:1], 500, encoder_hidden_states=prompt.loa, encoder_hidden_states_1=prompt.t5,
+        encoder_attention_mask_1=prompt.mask,
+    ).sample  # fmt: skip
+
+
 def test_prior_with_weight_zero_equals_direct(backbone: Backbone, examples: dict[str, Examples]) -> None:
     direct = run(backbone, examples, dataclasses.replace(SPEC, method="direct"))
     spec = dataclasses.replace(SPEC, method="prior", prior_weight=0.0)

@@ -6,13 +6,17 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from diffusers import AudioLDM2Pipeline
 
 from timbre_ray import stages
-from timbre_ray.specs import ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec
+from timbre_ray.models.backbone import load_backbone
+from timbre_ray.specs import BackboneSpec, ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec
 from timbre_ray.stages import TrialStages, mix
 from timbre_ray.store import Store
+from timbre_ray.trial import export
 
 SPEC = TrialSpec(
     clips=ClipsSpec(path="mini:chinese_flute_v1"),
@@ -87,3 +91,25 @@ def test_mixtures_are_plain_sums() -> None:
     target, partner = torch.tensor([[0.2, -0.2, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 0.1, -0.1]])
     assert torch.allclose(mix(target, partner, 0.0), torch.tensor([[0.5, -0.5, 0.25, -0.25]]))
     assert torch.allclose(mix(target, partner, 6.0206), torch.tensor([[0.5, -0.5, 0.5, -0.5]]), atol=1e-4)
+
+
+def test_an_exported_trial_plays_in_the_stock_pipeline(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    spec = dataclasses.replace(with_dreambooth(method="lora", lr=1e-2), teacher=TeacherSpec(epochs=1, lr=1e-3))
+    spec = dataclasses.replace(spec, evaluate=dataclasses.replace(SPEC.evaluate, at_steps=(1,)))
+    trial = TrialStages(spec, store, "cpu")
+    list(trial.train(1))
+    export(spec, step=1, out=tmp_path / "mine", store=store)
+    pipeline = AudioLDM2Pipeline.from_pretrained(tmp_path / "mine")
+    weights = {name: part.state_dict() for name, part in (("unet", pipeline.unet), ("gpt2", pipeline.language_model))}
+    assert not torch.equal(weights["gpt2"]["transformer.h.0.attn.c_attn.weight"],
+                           trial.backbone.language_model.state_dict()["transformer.h.0.attn.c_attn.weight"])  # fmt: skip
+    changed = {name for name, value in trial.backbone.unet.state_dict().items() if not torch.equal(weights["unet"][name], value)}
+    assert changed and all(".attn2.to_" in name for name in changed), "the adapters are merged into the attention to text alone"
+    audio = pipeline("A recording of a sks flute solo.", num_inference_steps=2, audio_length_in_s=2.56).audios
+    assert np.isfinite(audio).all() and np.abs(audio).max() > 0
+    again = load_backbone(BackboneSpec(name=str(tmp_path / "mine")))
+    assert again.clip_samples == trial.backbone.clip_samples
+    with pytest.raises(FileExistsError, match="mine: is there already"):
+        export(spec, step=1, out=tmp_path / "mine", store=store)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]

@@ -10,7 +10,7 @@ from timbre_ray.clip_sets import find_files
 from timbre_ray.cluster.failures import describe
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.resources import Resources, as_ray_options
-from timbre_ray.identity import backbone_digest, judges_digest
+from timbre_ray.identity import VERSIONS, backbone_digest, judges_digest
 from timbre_ray.ledger import Ledger
 from timbre_ray.specs import TrialSpec, as_dict, digest
 from timbre_ray.sweep import PlannedTrial
@@ -27,8 +27,8 @@ def missing_baselines(trials: Iterable[PlannedTrial], ledger: Ledger) -> dict[st
 
 def baseline_key(spec: TrialSpec) -> str:
     """Real clips are encoded, decoded and scored; nothing is trained, so nothing else of the spec matters."""
-    models = [backbone_digest(spec.backbone), judges_digest()]
-    return digest({"clips": find_files(spec.clips).digests(), "models": models, "evaluate": as_dict(spec.evaluate)})
+    judged = [backbone_digest(spec.backbone), judges_digest(), VERSIONS["score"]]
+    return digest({"clips": find_files(spec.clips).digests(), "models": judged, "evaluate": as_dict(spec.evaluate)})
 
 
 class BaselineTasks:

@@ -14,6 +14,7 @@ from torch import Tensor
 from timbre_ray.data.clips import read_clips
 from timbre_ray.data.features import HOP
 from timbre_ray.evaluate.frechet import frechet_distance
+from timbre_ray.evaluate.kernel import kernel_distance
 from timbre_ray.evaluate.ranking import mean_confidences, rank
 from timbre_ray.identity import VERSIONS, judges_digest
 from timbre_ray.models.backbone import Judges, load_judges
@@ -85,9 +86,11 @@ def _score(request: ScoreRequest, store: Store) -> dict[str, Any]:
     metrics: dict[str, float] = {}
     for i, name in enumerate(request.embedders):
         solo = embed_clips(judges, name, clips["solo"])
+        suffix = f"/{name}" if i else ""
         for split, reference in references.items():
-            distance = frechet_distance(solo, embed_clips(judges, name, reference))
-            metrics[f"fad_{split}" if i == 0 else f"fad_{split}/{name}"] = distance
+            embedded = embed_clips(judges, name, reference)
+            metrics[f"fad_{split}{suffix}"] = frechet_distance(solo, embedded)
+            metrics[f"kad_{split}{suffix}"] = kernel_distance(solo, embedded)
     classes = judges.classifier.classes
     confidences = {p: mean_confidences(classes, classify_clips(judges, w)) for p, w in clips.items()}
     metrics["solo_target_confidence"] = confidences["solo"][request.target_class]
@@ -117,7 +120,9 @@ def score_floor(
     train, held_out = read_clips(target, "train")[:num_clips], read_clips(target, "held_out")
     classes = judges.classifier.classes
     means = mean_confidences(classes, classify_clips(judges, held_out))
+    embedded = [embed_clips(judges, embedder, clips) for clips in (train, held_out)]
     return len(train), {
-        "fad_held_out": frechet_distance(embed_clips(judges, embedder, train), embed_clips(judges, embedder, held_out)),
+        "fad_held_out": frechet_distance(*embedded),
+        "kad_held_out": kernel_distance(*embedded),
         "solo_target_confidence": means[target_class],
     }

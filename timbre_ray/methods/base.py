@@ -44,6 +44,8 @@ class Method:
     """Writes the weights that training changed into a folder, as safetensors."""
     load: Callable[[nn.Module, DreamboothSpec, Path], None]
     """Puts them back into an untouched copy of the U-Net."""
+    merge: Callable[[nn.Module], nn.Module] = lambda unet: unet
+    """What ``load`` made, as a plain U-Net without adapters."""
 
 
 def attach_all(unet: nn.Module, spec: DreamboothSpec) -> None:

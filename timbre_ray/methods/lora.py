@@ -6,7 +6,9 @@ from pathlib import Path
 
 import torch
 from diffusers.models.attention_processor import Attention
+from diffusers.utils.peft_utils import recurse_remove_peft_layers
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -54,4 +56,12 @@ def load(unet: nn.Module, spec: DreamboothSpec, folder: Path) -> None:
         raise ValueError(f"{folder}: adapter weights that this U-Net has no place for: {result.unexpected_keys[:3]}")
 
 
-METHOD = Method(name="lora", prior=None, attach=attach, save=save, load=load)
+def merge(unet: nn.Module) -> nn.Module:
+    """Adds each adapter to the weight it adapts, in place, and takes the adapters out."""
+    for module in unet.modules():
+        if isinstance(module, LoraLayer):
+            module.merge()
+    return recurse_remove_peft_layers(unet)
+
+
+METHOD = Method(name="lora", prior=None, attach=attach, save=save, load=load, merge=merge)

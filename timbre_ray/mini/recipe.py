@@ -18,7 +18,7 @@ CLIPS = Path(__file__).parent / "clips"
 #: The committed weights were trained in these two rounds, on two machines.
 UNET_ROUNDS = (
     denoiser.Round(name="unet", num_steps=3600, num_loa_steps=1700, lr=8e-4),
-    denoiser.Round(name="unet_2", num_steps=2400, num_loa_steps=0, lr=7e-4, snr_gamma=5.0),
+    denoiser.Round(name="unet_2", num_steps=1900, num_loa_steps=0, lr=7e-4, snr_gamma=5.0),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from timbre_ray.data.features import fbank
-from timbre_ray.models import saved
+from timbre_ray.models import audiomae_weights, saved
 
 LoaLayers = Literal["last3", "last"]
 
@@ -56,8 +57,10 @@ class AudioMAE(nn.Module):
         saved.write(folder, self.config, self.vit.state_dict())
 
     @classmethod
-    def from_pretrained(cls, folder: Path) -> AudioMAE:
-        config, state = saved.read(folder)
+    def from_pretrained(cls, path: Path) -> AudioMAE:
+        """Ours (``config.json`` names the frames), timm's layout, or an original checkpoint: see ``audiomae_weights``."""
+        ours = (path / "config.json").is_file() and "num_frames" in json.loads((path / "config.json").read_text())
+        config, state = saved.read(path) if ours else audiomae_weights.read(path)
         model = cls(**config)
         model.vit.load_state_dict(state)
         return model.eval()

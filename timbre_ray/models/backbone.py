@@ -16,8 +16,9 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel, SpeechT5HifiGan
 from transformers.utils import logging as transformers_logging
 
+from timbre_ray.backbones import MINI, audiomae_path, pipeline_folder
 from timbre_ray.data.features import HOP, log_mel
-from timbre_ray.identity import MINI, backbone_digest
+from timbre_ray.identity import backbone_digest
 from timbre_ray.models.audiomae import AudioMAE
 from timbre_ray.models.classifier import InstrumentClassifier
 from timbre_ray.models.language import rollout
@@ -139,26 +140,31 @@ def _quiet() -> Iterator[None]:
 
 @functools.lru_cache(maxsize=2)
 def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
-    """Loads the pipeline once a process. GPT-2 is loaded with its generation head, whatever the checkpoint's index says.
+    """Loads the pipeline once a process; a hub id is fetched once a node.
 
-    Raises ValueError before anything is fetched if no AudioMAE lies beside the pipeline.
+    GPT-2 is loaded with its generation head, whatever the checkpoint's index says: the published ones name ``GPT2Model``, which
+    has had no generation since transformers 4.50.
     """
-    name: str | Path = MINI if spec.name == "mini" else spec.name
-    if not (Path(name) / "audiomae" / "config.json").is_file():
-        raise ValueError(
-            f"backbone.name={spec.name!r}: needs a local folder in diffusers' layout with an AudioMAE in audiomae/ "
-            "(config.json, model.safetensors in timm's names), as the miniature has"
-        )
+    folder = pipeline_folder(spec)
     with _quiet():
-        language_model = GPT2LMHeadModel.from_pretrained(name, subfolder="language_model", revision=spec.revision)
-        pipeline = AudioLDM2Pipeline.from_pretrained(name, revision=spec.revision, language_model=language_model)
+        language_model = GPT2LMHeadModel.from_pretrained(folder, subfolder="language_model")
+        pipeline = AudioLDM2Pipeline.from_pretrained(folder, language_model=language_model)
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.float().eval().requires_grad_(False)
     pipeline.to(device)
-    audiomae = AudioMAE.from_pretrained(Path(name) / "audiomae").to(device).requires_grad_(False)
+    audiomae = AudioMAE.from_pretrained(audiomae_path(spec)).to(device).requires_grad_(False)
+    _check_fit(spec, language_model, audiomae)
     return Backbone(pipeline=pipeline, audiomae=audiomae, digest=backbone_digest(spec), device=device)
+
+
+def _check_fit(spec: BackboneSpec, language_model: GPT2LMHeadModel, audiomae: AudioMAE) -> None:
+    predicted, true = language_model.config.n_embd, audiomae.config["embed_dim"]
+    if predicted != true:
+        raise ValueError(
+            f"backbone.audiomae={spec.audiomae!r}: its features have {true} dimensions, but the GPT-2 of {spec.name} predicts {predicted}"
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

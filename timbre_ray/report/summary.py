@@ -13,8 +13,9 @@ from timbre_ray.report.results import Results
 READING = (
     "The tables follow Tables 2 to 7 of Tsai and Chen, Personalized Timbre Generation. The paper’s text could not be "
     "consulted while writing, so each carries our reading of what it compares. FAD is the Fréchet distance of the clips of "
-    "the instance prompt, once against held-out recordings and once against the training set; lower is closer. Ranks and "
-    "confidences are the instrument classifier’s; rank 1 is first."
+    "the instance prompt, once against held-out recordings and once against the training set; lower is closer. KAD is the "
+    "kernel audio distance, which has no bias where clips are few. Ranks and confidences are the instrument classifier’s; "
+    "rank 1 is first."
 )
 _WORDS = ("none", "one", "two", "three", "four", "five")
 _VERDICT_PHRASES: tuple[tuple[Verdict, str, str], ...] = (

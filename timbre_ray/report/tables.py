@@ -105,7 +105,7 @@ def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table
     for index, target in enumerate(results.targets):
         number, slug = (str(3 + index), f"table-{3 + index}-fad") if index < 2 else ("4", f"table-4-fad-{target}")
         title = f"Fréchet distance of all arms at the last step, {target}"
-        built.append(table(number, slug, title, _fad_columns(results, None), everyone, [target]))
+        built.append(table(number, slug, title, [*_fad_columns(results, None), *_kad_columns(results)], everyone, [target]))
     built += [
         table("5", "table-5-duet-rank", "Rank of the piano in the duet",
               [_column("duet_partner_rank", "rank", step, "low") for step in results.steps], everyone, results.targets),
@@ -131,6 +131,13 @@ def _fad_columns(results: Results, step: int | None) -> list[Column]:
         columns.append(_column(f"fad_held_out{suffix}", f"held-out{name}", step, "low"))
         columns.append(_column(f"fad_train{suffix}", f"training set{name}", step, "low"))
     return columns
+
+
+def _kad_columns(results: Results) -> list[Column]:
+    """The kernel distance beside it, where it was measured."""
+    measured = set(results.frame["metric"].unique())
+    suffixes = [suffix for suffix in results.embedders if f"kad_held_out{suffix}" in measured]
+    return [_column(f"kad_held_out{s}", f"KAD, held-out{f' ({s[1:]})' if s else ''}", None, "low") for s in suffixes]
 
 
 def _section(

@@ -1,0 +1,86 @@
+"""Where a backbone's weights lie: the miniature, a folder, or a hub id that is fetched once a node. Reads no weights, no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from timbre_ray.specs import BackboneSpec
+
+MINI = Path(__file__).parent / "mini" / "weights"
+#: The encoder that AudioLDM2's GPT-2 learnt to predict, in timm's layout; taken where a pipeline has no ``audiomae/`` of its own.
+PUBLISHED_AUDIOMAE = "gaunernst/vit_base_patch16_1024_128.audiomae_as2m"
+PUBLISHED = ("cvssp/audioldm2", "cvssp/audioldm2-large", "cvssp/audioldm2-music")
+
+_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+
+
+def resolved_backbone(spec: BackboneSpec, folder: Path, place: Callable[[str], str]) -> tuple[BackboneSpec, list[str]]:
+    """The same backbone with absolute folders, and what is wrong with it.
+
+    folder: of the sweep's YAML; relative folders are looked up there first, then in the working folder.
+    place: field -> dotted key where it stands in the YAML.
+    """
+    problems: list[str] = []
+    changes: dict[str, str] = {}
+    if spec.name != "mini":
+        found = _existing(spec.name, folder)
+        if found is not None:
+            changes["name"] = str(found)
+            if not (found / "model_index.json").is_file():
+                problems.append(f"{place('name')}={spec.name!r}: {found} has no model_index.json, so it holds no diffusers pipeline")
+            elif spec.audiomae is None and not (found / "audiomae").is_dir():
+                problems.append(
+                    f"{place('name')}={spec.name!r}: {found} has no audiomae folder; name its AudioMAE in "
+                    f"backbone.audiomae (a folder, a file or a hub id such as {PUBLISHED_AUDIOMAE})"
+                )
+        elif not _HUB_ID.fullmatch(spec.name):
+            known = ", ".join(("mini", *PUBLISHED))
+            problems.append(f"{place('name')}={spec.name!r}: no such folder, and no hub id (owner/name); published: {known}")
+    if spec.audiomae is not None:
+        found = _existing(spec.audiomae, folder)
+        if found is not None:
+            changes["audiomae"] = str(found)
+        elif not _HUB_ID.fullmatch(spec.audiomae):
+            problems.append(f"{place('audiomae')}={spec.audiomae!r}: no such folder or file, and no hub id (owner/name)")
+    return dataclasses.replace(spec, **changes), problems
+
+
+def _existing(name: str, folder: Path) -> Path | None:
+    wanted = Path(name).expanduser()
+    return next((path.resolve() for path in (folder / wanted, wanted) if path.exists()), None)
+
+
+def pipeline_folder(spec: BackboneSpec) -> Path:
+    """The pipeline on this node's disk. Raises ValueError naming the key and the remedy if the hub does not bring it."""
+    if spec.name == "mini":
+        return MINI
+    return _local(spec.name, spec.revision, "backbone.name")
+
+
+def audiomae_path(spec: BackboneSpec) -> Path:
+    """AudioMAE on this node's disk: the one that is named, the one beside the pipeline, or the published one."""
+    if spec.audiomae is not None:
+        return _local(spec.audiomae, None, "backbone.audiomae")
+    beside = pipeline_folder(spec) / "audiomae"
+    return beside if beside.is_dir() else _local(PUBLISHED_AUDIOMAE, None, "backbone.audiomae")
+
+
+def _local(name: str, revision: str | None, key: str) -> Path:
+    """A path as it is; a hub id from the hub's cache, fetched by one process of the node while the others wait for it."""
+    if Path(name).exists():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        at = f" at revision {revision!r}" if revision else ""
+        raise ValueError(
+            f"{key}={name!r}: no such folder, and the hub does not bring it{at} ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}). Check the name, the network and the login (HF_TOKEN), or copy it to every node's "
+            "hub cache (HF_HOME) and set HF_HUB_OFFLINE=1"
+        ) from None

@@ -28,6 +28,7 @@ NAMED_RATE = 0.75
 
 def build_unet() -> AudioLDM2UNet2DConditionModel:
     channels = (32, 64, 128)
+    torch.manual_seed(0)
     return AudioLDM2UNet2DConditionModel(
         sample_size=64, in_channels=8, out_channels=8, block_out_channels=channels, layers_per_block=1, attention_head_dim=4,
         down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
@@ -98,12 +99,10 @@ def train_unet(
     scaling_factor: float,
     conditions: Conditions,
     rounds: Sequence[Round],
-    start: AudioLDM2UNet2DConditionModel | None = None,
+    unet: AudioLDM2UNet2DConditionModel,
 ) -> AudioLDM2UNet2DConditionModel:
-    """mean, std: (num_clips, 8, 64, 16), the VAE's unscaled posterior. ``start``: weights to go on from instead of random ones."""
+    """mean, std: (num_clips, 8, 64, 16), the VAE's unscaled posterior. ``unet``: where to start from."""
     scheduler = build_scheduler()
-    torch.manual_seed(0)
-    unet = start or build_unet()
     for one in rounds:
 
         def losses(step: int, generator: torch.Generator, one: Round = one, unet: nn.Module = unet) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from pathlib import Path
 
 import torch
@@ -15,7 +16,8 @@ from timbre_ray.models.audiomae import AudioMAE
 
 STAGES = ("prepare", "audiomae", "vae", "classifier", "embedder", "vocoder", "clap", "language", "unet", "package", "clips", "measure")
 CLIPS = Path(__file__).parent / "clips"
-#: The committed weights were trained in these two rounds, on two machines.
+#: The committed weights were trained in these two rounds, on two machines; the second one's schedule was planned for 2,400 steps and
+#: shortened to 1,900 after 1,100 of them.
 UNET_ROUNDS = (
     denoiser.Round(name="unet", num_steps=3600, num_loa_steps=1700, lr=8e-4),
     denoiser.Round(name="unet_2", num_steps=1900, num_loa_steps=0, lr=7e-4, snr_gamma=5.0),
@@ -57,7 +59,9 @@ class Recipe:
 
     @functools.cached_property
     def clap(self) -> ClapModel:
-        return ClapModel.from_pretrained(self.kept, subfolder="text_encoder", dtype=torch.float32).eval() if self.kept else language.train_clap(self.work)
+        if self.kept:
+            return ClapModel.from_pretrained(self.kept, subfolder="text_encoder", dtype=torch.float32).eval()
+        return language.train_clap(self.work)
 
     @functools.cached_property
     def language(self) -> language.LanguageSide:
@@ -65,7 +69,7 @@ class Recipe:
 
     @functools.cached_property
     def vocoder(self) -> SpeechT5HifiGan:
-        return SpeechT5HifiGan.from_pretrained(self.kept, subfolder="vocoder", dtype=torch.float32) if self.kept else vocoder.train_vocoder(self.work)
+        return vocoder.train_vocoder(self.work)
 
     @torch.no_grad()
     def conditions(self) -> denoiser.Conditions:
@@ -84,8 +88,10 @@ class Recipe:
 
     def unet(self) -> AudioLDM2UNet2DConditionModel:
         mean, std = self.latents
-        start = self.kept and AudioLDM2UNet2DConditionModel.from_pretrained(self.kept, subfolder="unet", torch_dtype=torch.float32)
-        rounds = UNET_ROUNDS[-1:] if start else UNET_ROUNDS
+        rounds, start = UNET_ROUNDS, denoiser.build_unet()
+        if self.kept:
+            rounds = UNET_ROUNDS[-1:]
+            start.load_state_dict(AudioLDM2UNet2DConditionModel.from_pretrained(self.kept, subfolder="unet").float().state_dict())
         return denoiser.train_unet(self.work, mean, std, self.vae.config.scaling_factor, self.conditions(), rounds, start)
 
     def pipeline(self) -> AudioLDM2Pipeline:
@@ -98,9 +104,11 @@ class Recipe:
 
     def package(self, out: Path) -> None:
         """Everything in half precision safetensors, in the layout that the full-size model has on the hub."""
-        self.pipeline().to(torch.float16).save_pretrained(out, safe_serialization=True)
         if self.kept:
+            shutil.copytree(self.kept, out, dirs_exist_ok=True)
+            self.unet().half().save_pretrained(out / "unet")
             return
+        self.pipeline().to(torch.float16).save_pretrained(out, safe_serialization=True)
         perceptual.train_classifier(self.work, self.audiomae, self.vae.float()).half().save_pretrained(out / "classifier")
         perceptual.train_embedder(self.work).half().save_pretrained(out / "vggish")
         self.audiomae.half().save_pretrained(out / "audiomae")

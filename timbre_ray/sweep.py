@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from timbre_ray.classifier_choice import resolved_classifier
 from timbre_ray.clip_sets import find_files, resolved_clips, target_name
 from timbre_ray.identity import VERSIONS, backbone_digest, judges_digest
 from timbre_ray.run_specs import RangeSpec, RunSpec, SearchSpec
@@ -168,7 +169,8 @@ class _Reader:
         if spec is None:
             return None
         clips, problems = resolved_clips(spec.clips, self._folder, lambda field: tree.origin(f"clips.{field}", "base"))
-        self.problems += problems
+        spec, more = resolved_classifier(spec, self._folder, lambda key: tree.origin(key, "base"))
+        self.problems += (problems := problems + more)
         return None if problems else _planned(arm, point, dataclasses.replace(spec, clips=clips))
 
     def _check_distinct(self, trials: list[PlannedTrial]) -> None:
@@ -223,7 +225,8 @@ def _suggested(base: PlannedTrial, values: Mapping[str, Any]) -> tuple[PlannedTr
 def _planned(arm: str, point: dict[str, Any], spec: TrialSpec) -> PlannedTrial:
     identity = as_dict(spec)
     identity["clips"] |= {"path": find_files(spec.clips).digests(), "held_out": None}  # the recordings, wherever they lie
-    identity |= {"weights": backbone_digest(spec.backbone), "judges": judges_digest(), "versions": VERSIONS}
+    judges = judges_digest(identity["evaluate"].pop("classifier"))  # its content, wherever it lies
+    identity |= {"weights": backbone_digest(spec.backbone), "judges": judges, "versions": VERSIONS}
     key, target = digest(identity), target_name(spec.clips)
     trial_id = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{arm}-{target}-s{spec.seed}-{key[:8]}")
     return PlannedTrial(trial_id=trial_id, arm=arm, target=target, point=point, spec=spec, key=key)

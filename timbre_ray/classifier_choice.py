@@ -34,7 +34,8 @@ def resolved_classifier(spec: TrialSpec, folder: Path, place: Callable[[str], st
         return spec, [f"{where}: no such folder (looked for {' and '.join(map(str, tried))}){hint}"]
     missing = [name for name in FILES if not (found / name).is_file()]
     if missing:
-        return spec, [f"{where}: no {' and no '.join(missing)} in {found}; a folder that `timbre-ray classifier train` wrote is needed"]
+        needed = "a folder that `timbre-ray classifier train` wrote is needed"
+        return spec, [f"{where}: no {' and no '.join(missing)} in {found}; {needed}"]
     evaluate = dataclasses.replace(spec.evaluate, classifier=str(found))
     return dataclasses.replace(spec, evaluate=evaluate), _unknown_classes(spec, found, place)
 

@@ -55,12 +55,15 @@ def train(
     cache = FeatureCache(work, audiomae, device)
     num_samples = _heard_samples(audiomae)
     windows = {split: list(_windows(data, songs, song_splits, split, num_samples)) for split in ("train", "valid")}
+    for split, own in windows.items():
+        if not own:
+            raise DatasetError(f"{split_folder(data.nsynth, split)}: no note, and no song beside it; {split} needs some")
     classes = _classes(windows["train"], data)
     examples: dict[str, Examples] = {}
     for seed, (split, own) in enumerate(windows.items()):
         num_mixtures = round(spec.mixtures * len(own))
         say(f"{split}: {len(own)} windows, {num_mixtures} mixtures; features of AudioMAE")
-        examples[split] = _examples(own, num_mixtures, [spec.seed, seed], classes, cache, num_samples, split)
+        examples[split] = _examples(own, num_mixtures, [spec.seed, seed], classes, cache, num_samples)
     say(f"{cache.num_computed} features computed, the others were there; {len(classes)} classes: {', '.join(classes)}")
     model, log = train_classifier(classes, examples["train"], examples["valid"], spec, device=device, on_epoch=_every_tenth(say))
     kept = max(log, key=lambda row: row["valid_map"])
@@ -82,6 +85,8 @@ def evaluate(
     data = dataclasses.replace(data, rename=tuple(training["rename"].items()))
     num_samples = _heard_samples(classifier / "audiomae")
     windows = list(_windows(data, find_songs(data.folders), training["songs"], split, num_samples))
+    if not windows:
+        raise DatasetError(f"{split_folder(data.nsynth, split)}: no note, and no song beside it; there is nothing to evaluate on")
     _check_classes(windows, model.classes, classifier)
     cache = FeatureCache(work, classifier / "audiomae", device)
     say(f"{split}: {len(windows)} windows; features of AudioMAE")
@@ -107,11 +112,8 @@ def _windows(
 
 
 def _examples(
-    windows: Sequence[Window], num_mixtures: int, seed: Sequence[int], classes: Sequence[str], cache: FeatureCache, num_samples: int,
-    split: str,
-) -> Examples:  # fmt: skip
-    if not windows:
-        raise DatasetError(f"the split {split} has no note and no song; a classifier needs some to learn from and some to choose by")
+    windows: Sequence[Window], num_mixtures: int, seed: Sequence[int], classes: Sequence[str], cache: FeatureCache, num_samples: int
+) -> Examples:
     singles = single_examples(windows, classes, cache, num_samples)
     return singles.joined(mixture_examples(draw_mixtures(windows, num_mixtures, seed), classes, cache, num_samples))
 

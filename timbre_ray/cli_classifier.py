@@ -43,7 +43,8 @@ def train(
         list[str] | None, typer.Option(metavar="FAMILY=CLASS", help="Another name for a family of NSynth; may be repeated.")
     ] = None,
     audiomae: Annotated[
-        Path | None, typer.Option(help="AudioMAE to listen through, as AudioMAE.save_pretrained writes it; default: the miniature's.")
+        Path | None,
+        typer.Option(help="AudioMAE to listen through, as AudioMAE.save_pretrained writes it; default: the miniature's."),
     ] = None,
     work: Work = Path("store/classifier"),
     epochs: Annotated[int, typer.Option(help="Passes over the examples.")] = 120,

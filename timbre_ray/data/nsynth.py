@@ -52,7 +52,8 @@ def read_notes(root: Path, split: str, rename: Mapping[str, str] | None = None) 
             hint = f"nearest: {near[0]}" if near else f"one of {', '.join(FAMILIES)}"
             raise DatasetError(f"{index}: {note}.instrument_family_str={family!r}: no family of NSynth; {hint}")
         if note not in there:
-            raise DatasetError(f"{audio / note}.wav: missing, though {index.name} names it; fetch the split again or remove the entry")
+            remedy = "fetch the split again, or remove the entry"
+            raise DatasetError(f"{audio / note}.wav: missing, though {index.name} names it; {remedy}")
         source = _text(index, note, entry, "instrument_str")
         yield Window(path=audio / f"{note}.wav", label=(rename or {}).get(family, family), source=source)
 

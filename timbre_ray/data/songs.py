@@ -1,12 +1,14 @@
 """Folders of one's own recordings, split by song: what is cut from one song is never on both sides of a split.
 
-A file in the folder is a song; a folder in it is a song in several files.
+A file in the folder is a song; a folder in it is a song in several files. In a folder that `timbre-ray data prepare` wrote, the
+manifest says which song each clip was cut from.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from timbre_ray.data.recordings import DatasetError, Window, sounding_windows
 
 #: Share of the songs in each of the splits ``valid`` and ``test``: at least one song in each.
 HELD_OUT_SHARE = 0.2
+#: What `timbre-ray data prepare` writes beside its clips.
+MANIFEST = "manifest.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +43,8 @@ def find_songs(folders: Iterable[tuple[str, Path]]) -> tuple[Song, ...]:
             song = Song(files=files, label=label, digest=_digest(files))
             known = songs.setdefault(song.digest, song)
             if known.label != label:
-                raise DatasetError(f"{files[0]}: the same recording is {known.label!r} in {known.files[0].parent} and {label!r} here")
+                there = f"{known.label!r} in {known.files[0].parent}"
+                raise DatasetError(f"{files[0]}: the same recording is {there} and {label!r} here; take it out of one")
     return tuple(sorted(songs.values(), key=lambda song: song.digest))
 
 
@@ -51,9 +56,8 @@ def split_songs(songs: Iterable[Song]) -> dict[str, str]:
     splits: dict[str, str] = {}
     for label, own in by_label.items():
         if len(own) < 3:
-            raise DatasetError(
-                f"{label!r}: {len(own)} songs in {own[0].files[0].parent}; splitting by song needs three, to train, to choose and to test"
-            )
+            where = own[0].files[0].parent
+            raise DatasetError(f"{label!r}: {len(own)} songs in {where}; splitting by song needs three: train, valid and test")
         held_out = max(1, round(HELD_OUT_SHARE * len(own)))
         for rank, song in enumerate(sorted(own, key=lambda song: song.digest)):
             splits[song.digest] = "test" if rank < held_out else "valid" if rank < 2 * held_out else "train"
@@ -68,6 +72,8 @@ def songs_of(songs: Iterable[Song], split: str, known: Mapping[str, str]) -> Ite
 def _files_of_songs(label: str, folder: Path) -> list[tuple[Path, ...]]:
     if not folder.is_dir():
         raise DatasetError(f"{label}={folder}: no such folder of recordings")
+    if (folder / MANIFEST).is_file():
+        return _files_by_source(folder)
     found = []
     for entry in sorted(folder.iterdir()):
         files = tuple(sorted(entry.rglob("*"))) if entry.is_dir() else (entry,)
@@ -76,6 +82,21 @@ def _files_of_songs(label: str, folder: Path) -> list[tuple[Path, ...]]:
     if not found:
         raise DatasetError(f"{label}={folder}: no recording in it ({', '.join(sorted(SUFFIXES))} are read)")
     return found
+
+
+def _files_by_source(folder: Path) -> list[tuple[Path, ...]]:
+    by_source: dict[str, list[Path]] = {}
+    try:
+        for clip in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["clips"]:
+            by_source.setdefault(clip["source"], []).append(folder / clip["file"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        known = f"not what `timbre-ray data prepare` writes ({error!r})"
+        raise DatasetError(f"{folder / MANIFEST}: {known}; prepare the folder again") from None
+    missing = [path for files in by_source.values() for path in files if not path.is_file()]
+    if missing or not by_source:
+        wrong = f"{missing[0]} is missing" if missing else "it names no clip"
+        raise DatasetError(f"{folder / MANIFEST}: {wrong}; prepare the folder again")
+    return [tuple(files) for files in by_source.values()]
 
 
 def _digest(files: tuple[Path, ...]) -> str:

@@ -47,7 +47,9 @@ def split_programmes(programmes: tuple[int, ...], rng: np.random.Generator) -> d
     return {"test": tuple(drawn[:num_test]), "valid": (drawn[num_test],), "train": tuple(drawn[num_test + 1 :])}
 
 
-def render_dataset(out: Path, *, notes_per_programme: int = 24, seed: int = 0, renderer: Renderer | None = None) -> dict[str, int]:
+def render_dataset(
+    out: Path, *, notes_per_programme: int = 24, seed: int = 0, renderer: Renderer | None = None
+) -> dict[str, int]:
     """Writes ``nsynth-{train,valid,test}`` and ``about.md`` into ``out``, whole or not at all; -> notes of each split."""
     if out.exists():
         raise FileExistsError(f"{out}: is there already, and is not written over; choose another --out, or remove it")
@@ -94,7 +96,8 @@ def _notes(
         found += 1
         yield _entry(family, programme, pitch, velocity), samples
     if found < num:
-        raise ValueError(f"--notes {num}: General MIDI programme {programme} ({family}) has {found} notes that sound; ask for fewer")
+        has = f"General MIDI programme {programme} ({family}) has {found} notes that sound"
+        raise ValueError(f"--notes {num}: {has}; ask for fewer")
 
 
 def _entry(family: str, programme: int, pitch: int, velocity: int) -> dict[str, Any]:
@@ -108,7 +111,9 @@ def _entry(family: str, programme: int, pitch: int, velocity: int) -> dict[str, 
     }  # fmt: skip
 
 
-def _about(num_notes: dict[str, int], splits: dict[str, dict[str, tuple[int, ...]]], notes_per_programme: int, seed: int) -> str:
+def _about(
+    num_notes: dict[str, int], splits: dict[str, dict[str, tuple[int, ...]]], notes_per_programme: int, seed: int
+) -> str:
     rows = [
         f"| {family} | " + " | ".join(", ".join(str(p + 1) for p in own[split]) for split in num_notes) + " |"
         for family, own in splits.items()

@@ -172,7 +172,7 @@ class Judges:
 
 @functools.lru_cache(maxsize=2)
 def load_judges(device: str = "cpu", classifier: str = "mini") -> Judges:
-    """The miniature's VGGish-shaped embedder, and its classifier or the one in a folder, with the AudioMAE that it was trained on."""
+    """The miniature's VGGish-shaped embedder, and its classifier or one's own (a folder), with the AudioMAE that it knows."""
     folder = MINI / "classifier" if classifier == "mini" else Path(classifier)
     audiomae = MINI / "audiomae" if classifier == "mini" else folder / "audiomae"
     return Judges(

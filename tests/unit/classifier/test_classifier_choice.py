@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from instruments import sound
 
 from timbre_ray.cluster.baselines import baseline_key
-from timbre_ray.identity import MINI, judges_digest
+from timbre_ray.evaluate.scorer import ScoreRequest, classify_clips, score_clips
+from timbre_ray.identity import MINI, VERSIONS, judges_digest
+from timbre_ray.models.backbone import load_judges
 from timbre_ray.models.classifier import InstrumentClassifier
+from timbre_ray.store import Store, stage_key
 from timbre_ray.sweep import Sweep, SweepError, load_sweep
 
 
@@ -62,7 +67,8 @@ def test_a_folder_is_found_beside_the_sweep_and_counts_by_content(tmp_path: Path
 
 def test_mistakes_are_found_before_anything_starts(tmp_path: Path, classifier: Path) -> None:
     missing = problem(tmp_path, {"classifier": "classifiers/mina"})
-    assert missing.startswith("base.evaluate.classifier='classifiers/mina': no such folder") and missing.endswith("nearest: classifiers/mine")
+    assert missing.startswith("base.evaluate.classifier='classifiers/mina': no such folder")
+    assert missing.endswith("nearest: classifiers/mine")
     mine = {"classifier": "classifiers/mine"}
     assert problem(tmp_path, mine, target_class="chinese flut") == (
         "base.clips.target_class='chinese flut': no class of the classifier classifiers/mine; nearest: chinese flute"
@@ -71,3 +77,34 @@ def test_mistakes_are_found_before_anything_starts(tmp_path: Path, classifier: P
     assert problem(tmp_path, partner="pianno") == "base.clips.partner='pianno': no class of the classifier mini; nearest: piano"
     (classifier / "audiomae" / "model.safetensors").unlink()
     assert "no audiomae/model.safetensors in" in problem(tmp_path, mine)
+
+
+def test_a_sweeps_judges_are_the_classifier_and_its_audiomae(classifier: Path) -> None:
+    judges = load_judges(classifier=str(classifier))
+    assert judges.classifier.classes == ("piano", "reed", "chinese flute") and judges.audiomae.config["num_frames"] == 256
+    clip = torch.from_numpy(sound("flute", 0, 40_960))[None]
+    assert classify_clips(judges, clip).shape == (1, 3)
+    assert load_judges().classifier.classes[0] == "piano" and len(load_judges().classifier.classes) == 13
+
+
+def test_a_score_is_keyed_by_the_classifiers_content(tmp_path: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = []
+
+    class Stopped(Exception):
+        pass
+
+    def record(stage: str, key: str, *_: object, **__: object) -> None:
+        keys.append(key)
+        raise Stopped
+
+    store = Store(tmp_path / "store")
+    monkeypatch.setattr(store, "get_or_compute", record)
+    common = {"encode_key": "e", "audio": (), "partner": "piano", "target_class": "chinese flute", "embedders": ("vggish",)}
+    request = ScoreRequest(**common, num_clips=4)
+    moved = shutil.copytree(classifier, tmp_path / "copy")
+    for name in ("mini", str(classifier), str(moved)):
+        with pytest.raises(Stopped):
+            score_clips(dataclasses.replace(request, classifier=name), store)
+    before = {**common, "num_clips": 4}  # all that a request was when there was one classifier alone
+    assert keys[0] == stage_key("score", VERSIONS["score"], before, [judges_digest()])
+    assert keys[1] == keys[2] != keys[0]

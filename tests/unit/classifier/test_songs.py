@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import HEARD, RATE_HZ, sound
+from instruments import HEARD, RATE_HZ, sound
 
 from timbre_ray.clip_sets import ClipError
 from timbre_ray.data.features import normalise_waveform
@@ -64,7 +65,8 @@ def test_no_song_is_on_two_sides(tmp_path: Path) -> None:
     songs = find_songs([("chinese flute", write_songs(tmp_path / "flute", 10, num_windows=3))])
     splits = split_songs(songs)
     assert sorted(splits.values()) == ["test"] * 2 + ["train"] * 6 + ["valid"] * 2
-    windows = {split: [w for song in songs_of(songs, split, splits) for w in song.windows(HEARD)] for split in set(splits.values())}
+    chosen = {split: songs_of(songs, split, splits) for split in ("train", "valid", "test")}
+    windows = {split: [w for song in own for w in song.windows(HEARD)] for split, own in chosen.items()}
     assert {split: len(own) for split, own in windows.items()} == {"test": 6, "valid": 6, "train": 18}
     sources = {split: {w.source for w in own} for split, own in windows.items()}
     assert not sources["train"] & (sources["test"] | sources["valid"]) and not sources["test"] & sources["valid"]
@@ -89,6 +91,20 @@ def test_a_folder_within_is_one_song(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("not audio")
     songs = find_songs([("flute", folder)])
     assert sorted(len(song.files) for song in songs) == [1, 1, 3]
+
+
+def test_a_prepared_folder_says_which_song_a_clip_is_of(tmp_path: Path) -> None:
+    folder = tmp_path / "prepared"
+    write_songs(folder / "train", 3)
+    clips = [{"file": f"train/{i}.wav", "source": source} for i, source in enumerate(("a.mp3", "b.mp3", "a.mp3"))]
+    (folder / "manifest.json").write_text(json.dumps({"clips": clips}))
+    assert sorted(len(song.files) for song in find_songs([("flute", folder)])) == [1, 2]
+    (folder / "train" / "1.wav").unlink()
+    with pytest.raises(DatasetError, match=r"manifest\.json: .*1\.wav is missing; prepare the folder again"):
+        find_songs([("flute", folder)])
+    (folder / "manifest.json").write_text("{}")
+    with pytest.raises(DatasetError, match="not what `timbre-ray data prepare` writes"):
+        find_songs([("flute", folder)])
 
 
 def test_a_song_that_training_never_met_is_a_test_song(tmp_path: Path) -> None:

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
-import torch
-from conftest import HEARD, RATE_HZ, sound
+from instruments import HEARD, RATE_HZ, sound
 from typer.testing import CliRunner
 
 from timbre_ray.cli import app
 from timbre_ray.identity import folder_digest
-from timbre_ray.models.backbone import load_judges
 from timbre_ray.models.classifier import InstrumentClassifier
 
 
@@ -51,11 +49,11 @@ def test_from_notes_to_a_report(trained: Path, nsynth: Path, songs: Path, audiom
     assert len((trained / "log.csv").read_text().splitlines()) == 13
     training = json.loads((trained / "training.json").read_text())
     assert training["windows"]["train"] == {"bass": 4, "chinese lute": 6, "flute": 4, "marimba": 4}
-    assert training["spec"]["batch_size"] == 8 and sorted(training["songs"].values()) == ["test", "train", "train", "train", "valid"]
+    assert training["spec"]["batch_size"] == 8
+    assert sorted(training["songs"].values()) == ["test", "train", "train", "train", "valid"]
     (nsynth / "about.md").write_text("Three families that nobody can confuse.\n")
-    code, said = run(
-        "evaluate", trained, nsynth, "--out", tmp_path / "report", "--folder", f"chinese lute={songs}", "--work", tmp_path / "work"
-    )
+    folder, work = f"chinese lute={songs}", tmp_path / "work"
+    code, said = run("evaluate", trained, nsynth, "--out", tmp_path / "report", "--folder", folder, "--work", work)
     assert code == 0, said
     with (tmp_path / "report" / "classes.csv").open() as file:
         rows = {row["class"]: row for row in csv.DictReader(file)}
@@ -69,15 +67,6 @@ def test_from_notes_to_a_report(trained: Path, nsynth: Path, songs: Path, audiom
     assert "timbre-ray" in report and "![rows" in report and "accuracy on test" in said
     svg = (tmp_path / "report" / "confusion.svg").read_text()
     assert svg.count("<svg") == 1 and (tmp_path / "report" / "confusion.png").stat().st_size > 1000
-
-
-def test_a_sweeps_judges_are_the_classifier_and_its_audiomae(trained: Path, audiomae: Path) -> None:
-    judges = load_judges(classifier=str(trained))
-    assert judges.classifier.classes == ("bass", "flute", "marimba", "chinese lute")
-    assert judges.audiomae.config == json.loads((audiomae / "config.json").read_text())
-    loa = judges.audiomae.loa_of_waveform(torch.from_numpy(sound("flute", 0))[None])
-    assert judges.classifier.confidences(loa).shape == (1, 4)
-    assert load_judges().classifier.classes[0] == "piano"
 
 
 def test_nothing_is_written_over(trained: Path, nsynth: Path, audiomae: Path, tmp_path: Path) -> None:

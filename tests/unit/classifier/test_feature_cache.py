@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HEARD, sound
+from instruments import sound
 
 from timbre_ray.models.audiomae import AudioMAE
 from timbre_ray.train.feature_cache import FeatureCache

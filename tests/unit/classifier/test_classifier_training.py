@@ -7,15 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HEARD
+from instruments import HEARD
 
 from timbre_ray.classifier_specs import ClassifierSpec
 from timbre_ray.data.nsynth import read_notes
 from timbre_ray.data.recordings import Window, read_window
 from timbre_ray.train.classifier import confidences, train_classifier, weighted_bce
 from timbre_ray.train.classifier_examples import (
-    Examples, Mixture, balanced_weights, draw_mixtures, mixture_examples, multi_hot, single_examples,
-)  # fmt: skip
+    Examples,
+    Mixture,
+    balanced_weights,
+    draw_mixtures,
+    mixture_examples,
+    multi_hot,
+    single_examples,
+)
 from timbre_ray.train.feature_cache import FeatureCache
 
 CLASSES = ("bass", "flute", "mallet")
@@ -56,7 +62,8 @@ def test_mixtures_are_of_two_classes_drawn_alike() -> None:
     assert all(m.first.label != m.second.label and abs(m.gain_db) <= 3 for m in drawn)
     named = Counter(w.label for m in drawn for w in (m.first, m.second))
     assert all(1900 < count < 2100 for count in named.values()), "each class is in two thirds of the mixtures"
-    assert drawn == draw_mixtures(windows(bass=1000, flute=10, mallet=2), 3000, seed=0) != draw_mixtures(windows(bass=9, flute=9), 3000, 0)
+    again, other = (draw_mixtures(windows(bass=1000, flute=10, mallet=2), 3000, seed) for seed in (0, 1))
+    assert drawn == again != other
     with pytest.raises(ValueError, match="needs two classes, and there is only bass"):
         draw_mixtures(windows(bass=3), 1, seed=0)
     assert draw_mixtures(windows(bass=3), 0, seed=0) == []
@@ -77,7 +84,7 @@ def test_a_mixture_is_the_sum_at_the_drawn_ratio(nsynth: Path, audiomae: Path, t
     assert torch.equal(examples.features(torch.tensor([0])), cache.read(cache.keys(mixed[None])))
 
 
-def test_training_is_repeatable_and_leaves_the_callers_random_numbers_alone(examples) -> None:
+def test_training_is_repeatable_and_leaves_the_callers_random_numbers_alone(examples: tuple[Examples, Examples]) -> None:
     train, valid = examples
     torch.manual_seed(7)
     expected = torch.rand(3)
@@ -90,7 +97,7 @@ def test_training_is_repeatable_and_leaves_the_callers_random_numbers_alone(exam
     assert not torch.equal(next(first.parameters()), next(other.parameters()))
 
 
-def test_it_learns_and_keeps_the_best_epoch(examples) -> None:
+def test_it_learns_and_keeps_the_best_epoch(examples: tuple[Examples, Examples]) -> None:
     train, valid = examples
     rows = []
     model, log = train_classifier(CLASSES, train, valid, ClassifierSpec(epochs=30, batch_size=4, lr=0.01), on_epoch=rows.append)
@@ -105,7 +112,7 @@ def test_it_learns_and_keeps_the_best_epoch(examples) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"epochs": 0}, "epochs=0: must be at least 1"), ({"mixtures": -1}, "mixtures=-1"), ({"lr": 0}, "lr=0"), ({"dropout": 1}, "dropout=1")],
+    [({"epochs": 0}, "epochs=0: must be at least 1"), ({"mixtures": -1}, "mixtures=-1"), ({"lr": 0}, "lr=0")],
 )
 def test_settings_are_checked(change: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):

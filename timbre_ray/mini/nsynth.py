@@ -121,7 +121,7 @@ def _about(
     return "\n".join(
         [
             "Notes in NSynth's layout, rendered from the sound font FluidR3 GM by",
-            f"`python -m timbre_ray.mini.nsynth --notes {notes_per_programme} --seed {seed}`: 4 s at 16 kHz, "
+            f"`python -m timbre_ray.mini.nsynth --notes {notes_per_programme} --seed {seed} --out DIR`: 4 s at 16 kHz, "
             + ", ".join(f"{num} {split}" for split, num in num_notes.items())
             + ". Held out by instrument:",
             "no General MIDI programme is in two splits. Programmes, counted from 1:",

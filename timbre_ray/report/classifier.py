@@ -11,6 +11,10 @@ from timbre_ray.evaluate.classification import Evaluation, Measures
 from timbre_ray.report.confusion import draw_confusion
 from timbre_ray.report.textforms import NOTHING, escape_markdown
 
+SONGS_NOTE = (
+    "Classes from folders of songs are split by song, not by instrument: one instrument may sound in training and test. They are "
+    "phrases where NSynth has single notes, which alone tells them from the other classes."
+)
 PAPER_ACCURACY = 0.7350
 """Test accuracy in section 4.1 of the paper: NSynth and its own recordings, AudioMAE at full size."""
 
@@ -47,6 +51,8 @@ def render(evaluation: Evaluation, commands: Sequence[str] = ()) -> str:
         parts.append("Made by:\n\n```sh\n" + "\n".join(filter(None, commands)) + "\n```")
     parts += ["## By class", _table(["class", "clips", "precision", "recall", "average precision"], class_rows(measures))]
     parts.append("A clip is taken for its most confident class. Average precision asks for no such choice.")
+    if evaluation.training["songs"]:
+        parts.append(SONGS_NOTE)
     parts += ["## Confusion", "![rows: what sounded; columns: what it was taken for](confusion.svg)"]
     parts.append(_table(["sounded \\ taken for", *names], confusion))
     parts += ["## Training", _training(evaluation.training)]

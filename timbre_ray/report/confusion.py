@@ -25,7 +25,7 @@ _STYLE = {
 def draw_confusion(names: Sequence[str], confusion: NDArray[np.int64], path: Path) -> None:
     """confusion: (true, taken for) -> clips. Writes the picture in the format of the path's suffix, the same bytes every time."""
     size = CELL_IN * len(names)
-    left, bottom, top, right = 1.75, 1.25, 0.3, 0.85
+    left, bottom, top, right = 1.75, 1.25, 0.45, 0.85
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(left + size + right, bottom + size + top), facecolor="white")
         FigureCanvasAgg(figure)

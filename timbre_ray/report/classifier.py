@@ -13,7 +13,7 @@ from timbre_ray.report.textforms import NOTHING, escape_markdown
 
 SONGS_NOTE = (
     "Classes from folders of songs are split by song, not by instrument: one instrument may sound in training and test. They are "
-    "phrases where NSynth has single notes, which alone tells them from the other classes."
+    "phrases where NSynth has single notes, which alone may tell them from the other classes."
 )
 PAPER_ACCURACY = 0.7350
 """Test accuracy in section 4.1 of the paper: NSynth and its own recordings, AudioMAE at full size."""

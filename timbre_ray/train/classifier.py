@@ -25,7 +25,7 @@ def train_classifier(
     weights = balanced_weights(train.labels) if spec.class_weights else torch.ones(len(train))
     log: list[Row] = []
     best, best_state = -1.0, {}
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # the caller's random numbers are not ours
         torch.manual_seed(spec.seed)
         embed_dim = train.cache.shape[1]
         model = InstrumentClassifier(classes=classes, embed_dim=embed_dim, hidden_dim=spec.hidden_dim, dropout=spec.dropout)

@@ -32,9 +32,10 @@ def _weights_digest(name: str, revision: str | None) -> str:
     return hashlib.sha256("".join(folder_digest(p) for p in parts).encode()).hexdigest()[:20] if parts else folder_digest(folder)
 
 
-def judges_digest() -> str:
-    """Of the models that score."""
-    return "-".join(folder_digest(MINI / part)[:8] for part in ("audiomae", "classifier", "vggish"))
+def judges_digest(classifier: str = "mini") -> str:
+    """Of the models that score. A classifier's folder holds the AudioMAE that it listens through."""
+    listens = [MINI / "audiomae", MINI / "classifier"] if classifier == "mini" else [Path(classifier)]
+    return "-".join(folder_digest(folder)[:8] for folder in (*listens, MINI / "vggish"))
 
 
 @functools.lru_cache(maxsize=64)

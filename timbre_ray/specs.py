@@ -134,6 +134,8 @@ class EvaluateSpec(_Strict):
     sampler: SamplerSpec = dataclasses.field(default_factory=SamplerSpec)
     fad: tuple[str, ...] = ("vggish",)
     """Embedders of the Frechet distance."""
+    classifier: str = "mini"
+    """Judge of the instruments: the miniature's, or a folder written by ``timbre-ray classifier train``. Its digest is the identity."""
 
     def __post_init__(self) -> None:
         _at_least("num_clips", self.num_clips, 2)

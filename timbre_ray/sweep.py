@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from timbre_ray.backbones import resolved_backbone
+from timbre_ray.classifier_choice import resolved_classifier
 from timbre_ray.clip_sets import find_files, resolved_clips, target_name
 from timbre_ray.identity import VERSIONS, backbone_digest, judges_digest
 from timbre_ray.run_specs import RangeSpec, RunSpec, SearchSpec
@@ -170,8 +171,9 @@ class _Reader:
             return None
         clips, problems = resolved_clips(spec.clips, self._folder, lambda field: tree.origin(f"clips.{field}", "base"))
         backbone, more = resolved_backbone(spec.backbone, self._folder, lambda field: tree.origin(f"backbone.{field}", "base"))
-        self.problems += problems + more
-        return None if problems or more else _planned(arm, point, dataclasses.replace(spec, clips=clips, backbone=backbone))
+        spec, most = resolved_classifier(spec, self._folder, lambda key: tree.origin(key, "base"))
+        self.problems += (problems := problems + more + most)
+        return None if problems else _planned(arm, point, dataclasses.replace(spec, clips=clips, backbone=backbone))
 
     def _check_distinct(self, trials: list[PlannedTrial]) -> None:
         by_id: dict[str, PlannedTrial] = {}
@@ -226,7 +228,8 @@ def _planned(arm: str, point: dict[str, Any], spec: TrialSpec) -> PlannedTrial:
     identity = as_dict(spec)
     identity["clips"] |= {"path": find_files(spec.clips).digests(), "held_out": None}  # the recordings, wherever they lie
     identity["backbone"] = backbone_digest(spec.backbone)  # likewise the weights
-    identity |= {"judges": judges_digest(), "versions": VERSIONS}
+    judges = judges_digest(identity["evaluate"].pop("classifier"))  # and the classifier
+    identity |= {"judges": judges, "versions": VERSIONS}
     key, target = digest(identity), target_name(spec.clips)
     trial_id = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{arm}-{target}-s{spec.seed}-{key[:8]}")
     return PlannedTrial(trial_id=trial_id, arm=arm, target=target, point=point, spec=spec, key=key)

@@ -64,7 +64,7 @@ def baseline(spec: TrialSpec, *, store: Store, device: str = "cpu") -> dict[str,
     stages = TrialStages(spec, store, device)
     encoded = stages.encode()
     num_clips, metrics = score_floor(
-        encoded.key, spec.evaluate.num_clips, spec.clips.target_class, spec.evaluate.fad[0], store
+        encoded.key, spec.evaluate.num_clips, spec.clips.target_class, spec.evaluate.fad[0], store, spec.evaluate.classifier
     )
     return {"num_clips": num_clips, "metrics": metrics, "audio": {"real": encoded.key}}
 

@@ -27,8 +27,9 @@ def missing_baselines(trials: Iterable[PlannedTrial], ledger: Ledger) -> dict[st
 
 def baseline_key(spec: TrialSpec) -> str:
     """Real clips are encoded, decoded and scored; nothing is trained, so nothing else of the spec matters."""
-    judged = [backbone_digest(spec.backbone), judges_digest(), VERSIONS["score"]]
-    return digest({"clips": find_files(spec.clips).digests(), "models": judged, "evaluate": as_dict(spec.evaluate)})
+    evaluate = as_dict(spec.evaluate)
+    judged = [backbone_digest(spec.backbone), judges_digest(evaluate.pop("classifier")), VERSIONS["score"]]
+    return digest({"clips": find_files(spec.clips).digests(), "models": judged, "evaluate": evaluate})
 
 
 class BaselineTasks:

@@ -34,6 +34,8 @@ class ScoreRequest:
     target_class: str
     embedders: tuple[str, ...]
     num_clips: int
+    classifier: str = "mini"
+    """``mini`` or an absolute folder; its digest, not its place, is part of the score's key."""
 
 
 class Pending(Protocol):
@@ -67,7 +69,8 @@ def classify_clips(judges: Judges, waveform: Tensor, batch_size: int = 32) -> np
 
 def score_clips(request: ScoreRequest, store: Store) -> dict[str, Any]:
     """FAD, ranking and confidences of one model at one step. Any clip that cannot be scored fails the whole score."""
-    key = stage_key("score", VERSIONS["score"], dataclasses.asdict(request), [judges_digest()])
+    identity = {name: value for name, value in dataclasses.asdict(request).items() if name != "classifier"}
+    key = stage_key("score", VERSIONS["score"], identity, [judges_digest(request.classifier)])
 
     def produce(folder: Path) -> None:
         (folder / "scores.json").write_text(json.dumps(_score(request, store), indent=2) + "\n")
@@ -77,7 +80,7 @@ def score_clips(request: ScoreRequest, store: Store) -> dict[str, Any]:
 
 
 def _score(request: ScoreRequest, store: Store) -> dict[str, Any]:
-    judges = load_judges()
+    judges = load_judges(classifier=request.classifier)
     target = store.get("encode", request.encode_key).folder
     references = {"held_out": read_clips(target, "held_out"), "train": read_clips(target, "train")}
     clips = {prompt: read_clips(store.get("generate", key).folder) for prompt, key in request.audio}
@@ -112,10 +115,10 @@ def _check(prompt: str, waveform: Tensor, num_clips: int) -> None:
 
 
 def score_floor(
-    encode_key: str, num_clips: int, target_class: str, embedder: str, store: Store
+    encode_key: str, num_clips: int, target_class: str, embedder: str, store: Store, classifier: str = "mini"
 ) -> tuple[int, dict[str, float]]:
     """The real-versus-real row: up to ``num_clips`` training clips against the held-out ones -> clips used, metrics."""
-    judges = load_judges()
+    judges = load_judges(classifier=classifier)
     target = store.get("encode", encode_key).folder
     train, held_out = read_clips(target, "train")[:num_clips], read_clips(target, "held_out")
     classes = judges.classifier.classes

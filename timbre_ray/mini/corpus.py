@@ -71,8 +71,8 @@ class Renderer:
         self._synth.setting("synth.chorus.active", 0)
         self._font = self._synth.sfload(str(sound_font))
 
-    def render(self, programme: int, notes: list[Note]) -> np.ndarray:
-        """One instrument's notes -> (40960,) float32."""
+    def render(self, programme: int, notes: list[Note], num_samples: int = CLIP_SAMPLES) -> np.ndarray:
+        """One instrument's notes -> (num_samples,) float32."""
         self._synth.system_reset()
         self._synth.program_select(0, self._font, 0, programme)
         events = sorted(
@@ -81,15 +81,15 @@ class Renderer:
         )
         pieces, now = [], 0
         for at, on, pitch, velocity in events:
-            if (until := min(at, CLIP_SAMPLES)) > now:
+            if (until := min(at, num_samples)) > now:
                 pieces.append(self._synth.get_samples(until - now))
                 now = until
             if on:
                 self._synth.noteon(0, pitch, velocity)
             else:
                 self._synth.noteoff(0, pitch)
-        if now < CLIP_SAMPLES:
-            pieces.append(self._synth.get_samples(CLIP_SAMPLES - now))
+        if now < num_samples:
+            pieces.append(self._synth.get_samples(num_samples - now))
         stereo = np.concatenate(pieces).reshape(-1, 2).astype(np.float32)
         return stereo.mean(axis=1) / 32768.0
 

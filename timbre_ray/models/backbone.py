@@ -177,10 +177,12 @@ class Judges:
 
 
 @functools.lru_cache(maxsize=2)
-def load_judges(device: str = "cpu") -> Judges:
-    """The miniature's classifier and its VGGish-shaped embedder."""
+def load_judges(device: str = "cpu", classifier: str = "mini") -> Judges:
+    """The miniature's VGGish-shaped embedder, and its classifier or one's own (a folder), with the AudioMAE that it knows."""
+    folder = MINI / "classifier" if classifier == "mini" else Path(classifier)
+    audiomae = MINI / "audiomae" if classifier == "mini" else folder / "audiomae"
     return Judges(
-        audiomae=AudioMAE.from_pretrained(MINI / "audiomae").to(device).requires_grad_(False),
-        classifier=InstrumentClassifier.from_pretrained(MINI / "classifier").to(device).requires_grad_(False),
+        audiomae=AudioMAE.from_pretrained(audiomae).to(device).requires_grad_(False),
+        classifier=InstrumentClassifier.from_pretrained(folder).to(device).requires_grad_(False),
         embedders={"vggish": VGGish.from_pretrained(MINI / "vggish").to(device).requires_grad_(False)},
     )

@@ -1,0 +1,128 @@
+"""Folders of songs: windows that sound, read one at a time, and a split that no song straddles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from instruments import HEARD, RATE_HZ, sound
+
+from timbre_ray.clip_sets import ClipError
+from timbre_ray.data.features import normalise_waveform
+from timbre_ray.data.recordings import DatasetError, Window, read_window, sounding_windows
+from timbre_ray.data.songs import find_songs, songs_of, split_songs
+
+
+def write_songs(folder: Path, num: int, num_windows: int = 2) -> Path:
+    folder.mkdir(parents=True)
+    for i in range(num):
+        soundfile.write(folder / f"{i}.wav", sound("flute", i, num_windows * HEARD), RATE_HZ, subtype="FLOAT")
+    return folder
+
+
+def test_a_window_is_read_alone(tmp_path: Path) -> None:
+    path = write_songs(tmp_path / "a", 1, num_windows=3) / "0.wav"
+    whole = torch.from_numpy(sound("flute", 0, 3 * HEARD))
+    for index in range(3):
+        read = read_window(Window(path=path, label="flute", source="s", index=index), HEARD)
+        assert torch.equal(read, normalise_waveform(whole[index * HEARD : (index + 1) * HEARD]))
+
+
+def test_any_rate_and_channels(tmp_path: Path) -> None:
+    time_s = np.arange(44_100 * 2) / 44_100
+    wave = 0.5 * np.sin(2 * np.pi * 440 * time_s)
+    soundfile.write(tmp_path / "a.flac", np.stack([wave, np.zeros_like(wave)], 1), 44_100)
+    read = read_window(Window(path=tmp_path / "a.flac", label="x", source="s"), HEARD)
+    tone = 0.5 * torch.sin(2 * torch.pi * 440 * torch.arange(HEARD) / RATE_HZ)
+    assert read.shape == (HEARD,) and float((read - tone)[200:-200].abs().max()) < 0.01
+
+
+def test_silent_windows_and_short_rests_are_left_out(tmp_path: Path) -> None:
+    tone, silence = sound("flute", 0), np.zeros(HEARD, np.float32)
+    for rest, expected in ((HEARD // 4, [0, 2]), (HEARD // 2, [0, 2, 3])):
+        soundfile.write(tmp_path / "song.wav", np.concatenate([tone, silence, tone, tone[:rest]]), RATE_HZ)
+        assert sounding_windows(tmp_path / "song.wav", HEARD) == expected
+    soundfile.write(tmp_path / "short.wav", tone[:4000], RATE_HZ)
+    assert sounding_windows(tmp_path / "short.wav", HEARD) == [0]
+    padded = read_window(Window(path=tmp_path / "short.wav", label="x", source="s"), HEARD)
+    assert padded.shape == (HEARD,)
+
+
+def test_what_cannot_be_heard_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_text("no audio")
+    with pytest.raises(ClipError, match=r"a\.wav: cannot be read as audio"):
+        sounding_windows(tmp_path / "a.wav", HEARD)
+    soundfile.write(tmp_path / "b.wav", np.zeros(HEARD), RATE_HZ)
+    with pytest.raises(ClipError, match=r"b\.wav: window 0 of 'flute' is silent; take the file out"):
+        read_window(Window(path=tmp_path / "b.wav", label="flute", source="s"), HEARD)
+
+
+def test_no_song_is_on_two_sides(tmp_path: Path) -> None:
+    songs = find_songs([("chinese flute", write_songs(tmp_path / "flute", 10, num_windows=3))])
+    splits = split_songs(songs)
+    assert sorted(splits.values()) == ["test"] * 2 + ["train"] * 6 + ["valid"] * 2
+    chosen = {split: songs_of(songs, split, splits) for split in ("train", "valid", "test")}
+    windows = {split: [w for song in own for w in song.windows(HEARD)] for split, own in chosen.items()}
+    assert {split: len(own) for split, own in windows.items()} == {"test": 6, "valid": 6, "train": 18}
+    sources = {split: {w.source for w in own} for split, own in windows.items()}
+    assert not sources["train"] & (sources["test"] | sources["valid"]) and not sources["test"] & sources["valid"]
+
+
+def test_a_song_is_its_content(tmp_path: Path) -> None:
+    folder = write_songs(tmp_path / "flute", 4)
+    before = split_songs(find_songs([("flute", folder)]))
+    (folder / "0.wav").rename(folder / "renamed.wav")
+    (folder / "copy.wav").write_bytes((folder / "1.wav").read_bytes())
+    assert split_songs(find_songs([("flute", folder)])) == before, "neither a name nor a copy matters"
+    other = tmp_path / "lute"
+    other.mkdir()
+    (other / "2.wav").write_bytes((folder / "2.wav").read_bytes())
+    with pytest.raises(DatasetError, match="the same recording is 'flute' in .* and 'lute' here"):
+        find_songs([("flute", folder), ("lute", other)])
+
+
+def test_a_folder_within_is_one_song(tmp_path: Path) -> None:
+    folder = write_songs(tmp_path / "flute", 2)
+    write_songs(folder / "long song", 3)
+    (folder / "notes.txt").write_text("not audio")
+    songs = find_songs([("flute", folder)])
+    assert sorted(len(song.files) for song in songs) == [1, 1, 3]
+
+
+def test_a_prepared_folder_says_which_song_a_clip_is_of(tmp_path: Path) -> None:
+    folder = tmp_path / "prepared"
+    write_songs(folder / "train", 3)
+    clips = [{"file": f"train/{i}.wav", "source": source} for i, source in enumerate(("a.mp3", "b.mp3", "a.mp3"))]
+    (folder / "manifest.json").write_text(json.dumps({"clips": clips}))
+    assert sorted(len(song.files) for song in find_songs([("flute", folder)])) == [1, 2]
+    (folder / "train" / "1.wav").unlink()
+    with pytest.raises(DatasetError, match=r"manifest\.json: .*1\.wav is missing; prepare the folder again"):
+        find_songs([("flute", folder)])
+    (folder / "manifest.json").write_text("{}")
+    with pytest.raises(DatasetError, match="not what `timbre-ray data prepare` writes"):
+        find_songs([("flute", folder)])
+
+
+def test_a_song_that_training_never_met_is_a_test_song(tmp_path: Path) -> None:
+    folder = write_songs(tmp_path / "flute", 3)
+    known = split_songs(find_songs([("flute", folder)]))
+    soundfile.write(folder / "new.wav", sound("bass", 0), RATE_HZ)
+    songs = find_songs([("flute", folder)])
+    test = list(songs_of(songs, "test", known))
+    assert len(test) == 2 and (folder / "new.wav",) in [song.files for song in test]
+    assert len(list(songs_of(songs, "train", known))) == 1
+
+
+def test_too_few_songs_are_refused(tmp_path: Path) -> None:
+    songs = find_songs([("lute", write_songs(tmp_path / "lute", 2))])
+    with pytest.raises(DatasetError, match="'lute': 2 songs in .*; splitting by song needs three"):
+        split_songs(songs)
+    with pytest.raises(DatasetError, match="lute=.*absent: no such folder"):
+        find_songs([("lute", tmp_path / "absent")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="no recording in it"):
+        find_songs([("lute", tmp_path / "empty")])

@@ -28,9 +28,13 @@ def group() -> None:
 
 @app.command()
 def prepare(
-    songs: Annotated[list[Path], typer.Argument(metavar="SONGS...", help="Files, or folders of them: wav, flac, mp3, ogg, m4a, ...")],
+    songs: Annotated[
+        list[Path], typer.Argument(metavar="SONGS...", help="Files, or folders of them: wav, flac, mp3, ogg, m4a, ...")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it must not have anything in it.")],
-    clip_seconds: Annotated[float, typer.Option(help="Longest clip: 10.24 for AudioLDM2, 2.56 for the miniature.")] = _DEFAULT.clip_s,
+    clip_seconds: Annotated[
+        float, typer.Option(help="Longest clip: 10.24 for AudioLDM2, 2.56 for the miniature.")
+    ] = _DEFAULT.clip_s,
     min_seconds: Annotated[float | None, typer.Option(help="Shortest clip and shortest solo part; default: half a clip.")] = None,
     solo_filter: Annotated[bool, typer.Option(help="Keep only parts in which Basic Pitch hears one voice.")] = True,
     max_ratio: Annotated[
@@ -38,7 +42,9 @@ def prepare(
     ] = _DEFAULT.max_ratio,
     silence_db: Annotated[float, typer.Option(help="Silent: so many dB below the song's loud moments.")] = _DEFAULT.silence_db,
     max_silence: Annotated[float, typer.Option(help="Largest silent share of a clip.")] = _DEFAULT.max_silence,
-    max_clipped: Annotated[float, typer.Option(help="Largest share of a clip's samples cut off at full scale.")] = _DEFAULT.max_clipped,
+    max_clipped: Annotated[
+        float, typer.Option(help="Largest share of a clip's samples cut off at full scale.")
+    ] = _DEFAULT.max_clipped,
     max_similarity: Annotated[
         float, typer.Option(help="Drop a clip whose log-mel has a larger cosine with an earlier one's.")
     ] = _DEFAULT.max_similarity,
@@ -47,8 +53,8 @@ def prepare(
 ) -> None:
     """Turn songs into clips: find the solo parts, cut them at silences, drop what is silent, clipped or there twice.
 
-    Writes train/ and held_out/ (whole songs are held out, never clips), pictures/ (one a song) and manifest.json, which says where each
-    clip comes from and why others were dropped. A sweep takes the folder as clips.path.
+    Writes train/ and held_out/ (whole songs are held out, never clips), pictures/ (one a song) and manifest.json, which says
+    where each clip comes from and why others were dropped. A sweep takes the folder as clips.path.
 
     \b
     Examples:

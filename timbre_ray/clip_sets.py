@@ -41,8 +41,8 @@ class Files:
 def find_files(spec: ClipsSpec) -> Files:
     """Lists the recordings.
 
-    A folder that ``data prepare`` wrote has its own split by songs; a ``held_out`` beside it replaces what that holds out. In a plain
-    folder without ``held_out`` the last quarter of the files (at least one of two) is held out.
+    A folder that ``data prepare`` wrote has its own split by songs; a ``held_out`` beside it replaces what that holds out.
+    In a plain folder without ``held_out`` the last quarter of the files (at least one of two) is held out.
     """
     if spec.path.startswith("mini:"):
         folder = SHIPPED_FOLDER / spec.path.removeprefix("mini:")
@@ -60,8 +60,8 @@ def find_files(spec: ClipsSpec) -> Files:
 
 def _prepared_files(folder: Path) -> Files:
     clips = read_manifest(folder).clips
-    train, held_out = (tuple(sorted(folder / clip.file for clip in clips if clip.split == split)) for split in ("train", "held_out"))
-    return Files(train=train, held_out=held_out)
+    of = {split: tuple(sorted(folder / clip.file for clip in clips if clip.split == split)) for split in ("train", "held_out")}
+    return Files(**of)
 
 
 def _all_files(folder: Path) -> tuple[Path, ...]:

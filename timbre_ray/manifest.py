@@ -1,6 +1,6 @@
 """The manifest of a prepared folder: which clip came from where in which song, how it sounds, and what was dropped why.
 
-Written by ``timbre-ray data prepare`` as ``manifest.json``; ``clip_sets.py`` reads it when a sweep's ``clips.path`` names the folder.
+Written by ``timbre-ray data prepare`` as ``manifest.json``; ``clip_sets.py`` reads it when ``clips.path`` of a sweep names it.
 Standard library and pydantic only, as sweeps are planned without torch.
 """
 
@@ -148,9 +148,8 @@ def _file_problems(manifest: Manifest, folder: Path) -> list[str]:
         elif not path.is_file():
             problems.append(f"clips.{i}.file={clip.file!r}: no such file; put it back, or {_REMEDY}")
         elif (found := file_sha256(path)) != clip.sha256:
-            problems.append(
-                f"clips.{i}.sha256={clip.sha256[:12]}...: {clip.file} has changed since (now {found[:12]}...); put it back, or {_REMEDY}"
-            )
+            was, now = f"{clip.sha256[:12]}...", f"{found[:12]}..."
+            problems.append(f"clips.{i}.sha256={was}: {clip.file} has changed since (now {now}); put it back, or {_REMEDY}")
     return problems
 
 

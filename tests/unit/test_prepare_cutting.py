@@ -32,6 +32,10 @@ def test_a_silence_that_would_leave_too_little_is_passed() -> None:
     assert cut(mask(20, 10, 170)) == [(0, 100), (100, 200)]
 
 
+def test_the_last_moment_of_a_cut_sound_starts_no_piece() -> None:
+    assert cut(mask(105, 20, 60)) == [(0, 100), (125, 185)]
+
+
 def test_a_short_phrase_before_a_long_rest_stands_alone() -> None:
     assert cut(mask(20, 200, 60)) == [(0, 20), (220, 280)]
 
@@ -91,7 +95,9 @@ def test_whole_songs_are_held_out_whatever_their_order() -> None:
     assert any(split_songs(songs, held_out=0.25, seed=seed) != split for seed in range(1, 5))
 
 
-@pytest.mark.parametrize(("num", "held_out", "expected"), [(1, 0.25, 0), (2, 0.25, 1), (2, 0.9, 1), (5, 0.25, 2), (5, 0.0, 0), (0, 0.25, 0)])
+@pytest.mark.parametrize(
+    ("num", "held_out", "expected"), [(1, 0.25, 0), (2, 0.25, 1), (2, 0.9, 1), (5, 0.25, 2), (5, 0.0, 0), (0, 0.25, 0)]
+)
 def test_at_least_one_song_stays_to_train_on(num: int, held_out: float, expected: int) -> None:
     split = split_songs([str(i) for i in range(num)], held_out=held_out, seed=0)
     assert list(split.values()).count("held_out") == expected

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from timbre_ray.data.prepare.notes import WINDOW_S, activity, solo_parts, solo_ratio
+from timbre_ray.data.prepare.notes import activity, solo_parts, solo_ratio
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_the_ratio_of_a_part_cuts_notes_at_its_edges() -> None:
 
 def test_a_duet_in_the_middle_leaves_the_solo_around_it() -> None:
     notes = [(0, 30), (10, 20)]  # the second voice sounds from 10 to 20 s
-    before, after = solo_parts(activity(notes), 30, max_ratio=1.0)
+    before, after = solo_parts(activity(notes), 30, max_ratio=1.0, window_s=4)
     assert before == pytest.approx((0, 6.1), abs=0.11)  # the last window of 4 s that ends at 10 s
     assert before[1] <= 10 and after[0] >= 20
     assert after == pytest.approx((23.9, 30), abs=0.11)
@@ -53,15 +53,19 @@ def test_a_duet_in_the_middle_leaves_the_solo_around_it() -> None:
 
 def test_more_is_kept_with_a_higher_limit() -> None:
     heard = activity([(0, 30), (10, 20)])
-    kept = [sum(end - start for start, end in solo_parts(heard, 30, max_ratio=limit)) for limit in (1.0, 1.5, 2.0)]
+    kept = [sum(end - start for start, end in solo_parts(heard, 30, max_ratio=limit, window_s=4)) for limit in (1.0, 1.5, 2.0)]
     assert kept[0] < kept[1] < kept[2] == 30
 
 
 def test_rests_do_not_end_a_part() -> None:
-    assert solo_parts(activity([(0, 1), (19, 20)]), 20, max_ratio=1.2) == [(0, 20)]
+    assert solo_parts(activity([(0, 1), (19, 20)]), 20, max_ratio=1.2, window_s=4) == [(0, 20)]
+
+
+def test_one_voice_is_solo_under_the_lowest_limit() -> None:
+    notes = [(0.1 * i, 0.1 * (i + 1)) for i in range(300)]
+    assert solo_parts(activity(notes), 30, max_ratio=1.0, window_s=4) == [(0, 30)]
 
 
 def test_a_song_shorter_than_the_window_is_judged_as_a_whole() -> None:
-    assert WINDOW_S > 2
-    assert solo_parts(activity([(0, 2), (0, 1)]), 2, max_ratio=1.4) == []
-    assert solo_parts(activity([(0, 2), (0, 1)]), 2, max_ratio=1.5) == [(0, 2)]
+    assert solo_parts(activity([(0, 2), (0, 1)]), 2, max_ratio=1.4, window_s=4) == []
+    assert solo_parts(activity([(0, 2), (0, 1)]), 2, max_ratio=1.5, window_s=4) == [(0, 2)]

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 #: Levels are measured over frames of 10 ms, the mel's own hop.
 FRAME_S = 0.01
-#: A shorter silence is a consonant of the instrument, not a place to cut.
-_BRIDGED = 8
+#: Frames of the shortest silence to cut at, and of the shortest sound to start a piece with after a cut inside it.
+_SHORT = 8
 #: Frames kept before a sound (its attack) and after it (its end below the threshold).
 _BEFORE, _AFTER = 2, 5
 
@@ -28,7 +28,7 @@ def sounds(sounding: NDArray[np.bool_]) -> NDArray[np.bool_]:
     for start, end in runs(sounding):
         widened[max(0, start - _BEFORE) : end + _AFTER] = True
     for start, end in runs(~widened):
-        if end - start < _BRIDGED and start > 0 and end < len(widened):
+        if end - start < _SHORT and start > 0 and end < len(widened):
             widened[start:end] = True
     return widened
 
@@ -37,7 +37,8 @@ def cut_part(audible: NDArray[np.bool_], part: Span, *, longest: int, shortest: 
     """One part of a song -> pieces of at most ``longest`` frames, without the silence at their ends.
 
     audible: (frames,) of the whole song, from ``sounds``. A piece ends at the last silence that leaves it at least ``shortest``
-    long. Where music goes on through all of that, it ends at the full length. Only a piece that nothing follows at once may be shorter.
+    long. Where music goes on through all of that, it ends at the full length. Only one that nothing follows at once may be
+    shorter.
     """
     left = [(start + part[0], end + part[0]) for start, end in runs(audible[part[0] : part[1]])]
     pieces: list[Span] = []
@@ -47,7 +48,7 @@ def cut_part(audible: NDArray[np.bool_], part: Span, *, longest: int, shortest: 
         goes_on = any(begin < limit < end for begin, end in left)
         end = ends[-1] if ends and (ends[-1] - start >= shortest or not goes_on) else limit
         pieces.append((start, end))
-        left = [(max(begin, end), stop) for begin, stop in left if stop > end]
+        left = [(max(begin, end), stop) for begin, stop in left if stop - end >= _SHORT]
     return pieces
 
 

@@ -57,7 +57,8 @@ def find_songs(paths: list[Path]) -> list[Path]:
         elif not path.is_file():
             raise ClipError(f"{path}: no such file or folder")
         elif path.suffix.lower() not in SONG_SUFFIXES:
-            raise ClipError(f"{path}: {path.suffix or 'no suffix'} is no kind of recording; {', '.join(sorted(SONG_SUFFIXES))} are read")
+            known = ", ".join(sorted(SONG_SUFFIXES))
+            raise ClipError(f"{path}: {path.suffix or 'no suffix'} is no kind of recording; {known} are read")
         else:
             songs.append(path)
     without_pyav = [song for song in songs if song.suffix.lower() in FFMPEG_SUFFIXES and not _has_pyav()]

@@ -10,9 +10,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-#: Part of a song that is judged at once. Over less, one chord or one string that rings on decides.
-WINDOW_S = 4.0
-HOP_S = 0.1
+_HOP_S = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +50,16 @@ def solo_ratio(notes: ArrayLike) -> float | None:
     return None if np.isnan(ratio) else ratio
 
 
-def solo_parts(heard: Activity, duration_s: float, *, max_ratio: float) -> list[tuple[float, float]]:
+def solo_parts(heard: Activity, duration_s: float, *, max_ratio: float, window_s: float) -> list[tuple[float, float]]:
     """Start and end, in seconds, of each longest stretch that no window with a ratio above ``max_ratio`` touches.
 
-    A window in which nothing sounds is no reason to end a part: a rest belongs to the solo around it.
+    A song not longer than the window is judged as a whole. A window in which nothing sounds is no reason to end a part: a
+    rest belongs to the solo around it.
     """
-    last = max(0.0, duration_s - WINDOW_S)
-    starts = np.append(np.arange(0.0, last, HOP_S), last)
-    ends = np.minimum(starts + WINDOW_S, duration_s)
-    crowded = heard.ratio(starts, ends) > max_ratio
+    last = max(0.0, duration_s - window_s)
+    starts = np.append(np.arange(0.0, last, _HOP_S), last)
+    ends = np.minimum(starts + window_s, duration_s)
+    crowded = heard.ratio(starts, ends) > max_ratio + 1e-9  # one voice stays one voice, whatever the rounding
     parts, free_from = [], 0.0
     for start_s, end_s in zip(starts[crowded], ends[crowded], strict=True):
         if start_s > free_from:

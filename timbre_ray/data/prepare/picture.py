@@ -19,7 +19,8 @@ _INK, _QUIET = "#22303c", "#8795a1"
 _KEPT = "#1b9e77"
 #: First word of a reason -> colour of what it dropped.
 _DROPPED = {
-    "not solo": "#d95f02", "no note": "#e6ab02", "silence": "#b8c4ce", "too short": "#a6a2c9", "clipping": "#c0143c", "duplicate": "#7570b3",
+    "not solo": "#d95f02", "no note": "#e6ab02", "silence": "#b8c4ce", "too short": "#a6a2c9", "clipping": "#c0143c",
+    "duplicate": "#7570b3",
 }  # fmt: skip
 _COLUMNS = 2000
 
@@ -76,9 +77,9 @@ def _draw_ratio(axes: Axes, heard: notes.Activity, duration_s: float, settings: 
     counts = np.diff(heard.summed_s) / np.maximum(np.diff(heard.times_s), 1e-12)
     axes.stairs(counts, heard.times_s, fill=True, color="#c9d6df", label="notes at once")
     times = np.linspace(0, duration_s, _COLUMNS)
-    window_s = min(notes.WINDOW_S, duration_s)
+    window_s = min(settings.solo_window_s, duration_s)
     starts = np.clip(times - window_s / 2, 0, duration_s - window_s)
-    axes.plot(times, heard.ratio(starts, starts + window_s), color=_INK, lw=1.8, label=f"ratio over {window_s:g} s")
+    axes.plot(times, heard.ratio(starts, starts + window_s), color=_INK, lw=1.8, label=f"ratio over {window_s:.4g} s")
     axes.axhline(settings.max_ratio, color=_DROPPED["not solo"], ls=(0, (5, 3)), lw=1.4, label=f"limit {settings.max_ratio:g}")
     axes.set_ylim(0, max(3.0, float(counts.max(initial=0)) + 0.6))
     axes.set_ylabel("notes, ratio", color=_INK)
@@ -119,7 +120,7 @@ def _band(hz: float) -> float:
     """Place of a frequency among the 64 mel bands (Slaney's scale: linear up to 1 kHz, then logarithmic)."""
 
     def mel(frequency_hz: float) -> float:
-        return frequency_hz / (200 / 3) if frequency_hz < 1000 else 15 + 27 * float(np.log(frequency_hz / 1000)) / float(np.log(6.4))
+        return frequency_hz * 3 / 200 if frequency_hz < 1000 else 15 + 27 * float(np.log(frequency_hz / 1000) / np.log(6.4))
 
     return 64 * mel(hz) / mel(8000)
 

@@ -28,7 +28,7 @@ def prepare(
     songs: list[Path], out: Path, settings: PrepareSettings, *, transcriber: Transcriber | None,
     on_song: Callable[[JudgedSong], None] = lambda song: None,
 ) -> Manifest:  # fmt: skip
-    """Prepares ``out`` from files that ``find_songs`` listed. Raises ValueError if ``out`` has something in it or no clip is kept.
+    """Prepares ``out`` from files that ``find_songs`` listed. Raises ValueError if ``out`` is not empty or no clip is kept.
 
     transcriber: None takes every part of every song. on_song: called with each song as soon as it is judged.
     """

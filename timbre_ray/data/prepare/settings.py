@@ -36,12 +36,17 @@ class PrepareSettings:
         if not self.max_ratio >= 1:
             raise ValueError(f"--max-ratio {self.max_ratio:g}: must be at least 1, which one voice alone has")
         if not self.silence_db > 0:
-            raise ValueError(f"--silence-db {self.silence_db:g}: must be above 0; it counts downwards from the song's loud moments")
+            raise ValueError(f"--silence-db {self.silence_db:g}: must be above 0; it counts down from the song's loud moments")
         for option in ("max_silence", "max_clipped", "max_similarity"):
             if not 0 <= getattr(self, option) <= 1:
                 raise ValueError(f"--{option.replace('_', '-')} {getattr(self, option):g}: must lie between 0 and 1")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"--held-out {self.held_out:g}: must be at least 0 and below 1, a share of the songs")
+
+    @property
+    def solo_window_s(self) -> float:
+        """Part of a song whose ratio is judged at once: a clip, but at least 4 s. Over less, one ringing string decides."""
+        return max(self.clip_s, 4.0)
 
     @property
     def shortest_s(self) -> float:

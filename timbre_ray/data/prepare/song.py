@@ -83,7 +83,7 @@ def judge_song(path: Path, recording: Recording, settings: PrepareSettings, tran
     if transcriber:
         found = transcriber(recording.mono(), recording.rate_hz)
         heard, ratio = notes.activity(found), notes.solo_ratio(found)
-        parts = notes.solo_parts(heard, recording.duration_s, max_ratio=settings.max_ratio) if ratio is not None else []
+        parts = _solo_parts(heard, recording.duration_s, settings) if ratio is not None else []
     waveform = recording.mono_16_khz()
     levels = quality.frame_levels(waveform.numpy(), _FRAME)
     sound = _Sound(
@@ -111,6 +111,10 @@ def drop_duplicates(song: JudgedSong, name: str, known: Fingerprints, settings: 
     return dataclasses.replace(song, pieces=tuple(pieces))
 
 
+def _solo_parts(heard: notes.Activity, duration_s: float, settings: PrepareSettings) -> list[tuple[float, float]]:
+    return notes.solo_parts(heard, duration_s, max_ratio=settings.max_ratio, window_s=settings.solo_window_s)
+
+
 def _pieces(parts: list[tuple[float, float]], sound: _Sound, settings: PrepareSettings) -> list[Piece]:
     """The solo parts cut at silences; silences long enough for a clip are pieces as well, dropped."""
     audible = cutting.sounds(sound.loud)
@@ -133,8 +137,8 @@ def _between(solo: list[tuple[float, float]], duration_s: float, sound: _Sound, 
     for start, end in zip(edges[::2], edges[1::2], strict=True):
         if end - start > cutting.FRAME_S:
             ratio = sound.ratio(start, end)
-            windows = f"{notes.WINDOW_S:g} s of it lie above {settings.max_ratio:g}"
-            words = "no note: Basic Pitch hears none" if ratio is None else f"not solo: ratio {ratio:.2f}, {windows}"
+            limit = f"above {settings.max_ratio:g} over {min(settings.solo_window_s, duration_s):.4g} s of it"
+            words = "no note: Basic Pitch hears none" if ratio is None else f"not solo: ratio {ratio:.2f}, {limit}"
             pieces.append(Piece(start_s=round(start, 4), end_s=round(end, 4), ratio=ratio, reason=words))
     return pieces
 
@@ -156,6 +160,4 @@ def _judge(piece: Piece, sound: _Sound, settings: PrepareSettings) -> Piece:
         reason = f"silence: {silent:.0%} of it, above {settings.max_silence:.0%}"
     elif clipped > settings.max_clipped:
         reason = f"clipping: {clipped:.3%} of its samples, above {settings.max_clipped:.3%}"
-    elif piece.ratio is not None and piece.ratio > settings.max_ratio:
-        reason = f"not solo: ratio {piece.ratio:.2f}, above {settings.max_ratio:g}"
     return dataclasses.replace(piece, loudness_lufs=loudness, reason=reason)

@@ -45,8 +45,8 @@ def next_step(manifest: Manifest, out: Path) -> str:
     if not any(clip.split == "held_out" for clip in manifest.clips):
         lines.insert(
             1,
-            "No song is held out (clips of one song never stand on both sides): a sweep will hold out the last quarter of this folder's "
-            "windows and score against the same song, which flatters. Add another song, or set clips.held_out.",
+            "No song is held out (clips of one song never stand on both sides): a sweep will hold out the last quarter of this "
+            "folder's windows and score against songs that it has heard, which flatters. Add a song, or set clips.held_out.",
         )
     return "\n".join(lines)
 

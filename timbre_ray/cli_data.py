@@ -12,7 +12,7 @@ from timbre_ray.data.prepare.settings import PrepareSettings
 if TYPE_CHECKING:
     from timbre_ray.data.prepare.song import JudgedSong
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Recordings to learn from.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 _DEFAULT = PrepareSettings()
 
 

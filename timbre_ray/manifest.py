@@ -86,7 +86,8 @@ def is_prepared(folder: Path) -> bool:
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False, allow_nan=False)
+    data = {"kind": manifest.kind, "schema": manifest.schema, **dataclasses.asdict(manifest)}  # what it is stands first
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / NAME).write_text(text + "\n", encoding="utf-8")
 
 

@@ -154,7 +154,7 @@ def test_only_the_solo_part_is_kept(tmp_path: Path) -> None:
     judged = judge_song(song, decode.decode(song), settings, lambda samples, rate_hz: notes)
     assert judged.ratio == pytest.approx(1.5)
     assert judged.kept and all(piece.end_s <= 8 and piece.ratio == 1 for piece in judged.kept)
-    assert judged.dropped[-1].reason.startswith("not solo: ratio 1.")
+    assert judged.dropped[-1].reason == "not solo: ratio up to 2.00 over 4 s, limit 1.4"
     assert judged.dropped[-1].end_s == 20.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from timbre_ray.data.prepare.notes import activity, solo_parts, solo_ratio
+from timbre_ray.data.prepare.notes import activity, highest_ratio, solo_parts, solo_ratio
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,13 @@ def test_more_is_kept_with_a_higher_limit() -> None:
     heard = activity([(0, 30), (10, 20)])
     kept = [sum(end - start for start, end in solo_parts(heard, 30, max_ratio=limit, window_s=4)) for limit in (1.0, 1.5, 2.0)]
     assert kept[0] < kept[1] < kept[2] == 30
+
+
+def test_the_most_crowded_window_is_found() -> None:
+    heard = activity([(0, 30), (10, 20), (12, 13)])
+    assert highest_ratio(heard, 0, 30, window_s=4) == pytest.approx(2.25)
+    assert highest_ratio(heard, 12, 13, window_s=4) == 3
+    assert np.isnan(highest_ratio(heard, 40, 50, window_s=4))
 
 
 def test_rests_do_not_end_a_part() -> None:

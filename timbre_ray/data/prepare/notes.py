@@ -56,9 +56,7 @@ def solo_parts(heard: Activity, duration_s: float, *, max_ratio: float, window_s
     A song not longer than the window is judged as a whole. A window in which nothing sounds is no reason to end a part: a
     rest belongs to the solo around it.
     """
-    last = max(0.0, duration_s - window_s)
-    starts = np.append(np.arange(0.0, last, _HOP_S), last)
-    ends = np.minimum(starts + window_s, duration_s)
+    starts, ends = _windows(0.0, duration_s, window_s)
     crowded = heard.ratio(starts, ends) > max_ratio + 1e-9  # one voice stays one voice, whatever the rounding
     parts, free_from = [], 0.0
     for start_s, end_s in zip(starts[crowded], ends[crowded], strict=True):
@@ -66,3 +64,16 @@ def solo_parts(heard: Activity, duration_s: float, *, max_ratio: float, window_s
             parts.append((free_from, float(start_s)))
         free_from = float(end_s)
     return parts + ([(free_from, duration_s)] if free_from < duration_s else [])
+
+
+def highest_ratio(heard: Activity, start_s: float, end_s: float, *, window_s: float) -> float:
+    """The ratio of the most crowded window between two times; NaN where no note sounds."""
+    ratios = heard.ratio(*_windows(start_s, end_s, window_s))
+    return float(np.nanmax(ratios)) if np.isfinite(ratios).any() else np.nan
+
+
+def _windows(start_s: float, end_s: float, window_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Starts and ends of the windows between two times; one shorter window where they lie too near."""
+    last = max(start_s, end_s - window_s)
+    starts = np.append(np.arange(start_s, last, _HOP_S), last)
+    return starts, np.minimum(starts + window_s, end_s)

@@ -89,17 +89,19 @@ def _draw_ratio(axes: Axes, heard: notes.Activity, duration_s: float, settings: 
 
 
 def _draw_pieces(axes: Axes, pieces: tuple[Piece, ...], duration_s: float) -> None:
+    """A block a piece with its story, or as much of that as fits: clips by the number in their file's name."""
     number = 0
     for piece in pieces:
         kept, length_s = piece.reason is None, piece.end_s - piece.start_s
-        axes.axvspan(piece.start_s, piece.end_s, color=_KEPT if kept else _DROPPED[_kind(piece)], ec="white", lw=1.5)
-        text = f"{number:03d}" if kept else piece.reason or ""
+        color = _KEPT if kept else _DROPPED[_kind(piece)]
+        axes.axvspan(piece.start_s, piece.end_s, facecolor=color, edgecolor="white", lw=1.5)
+        stories = (f"{number:03d}  ·  {piece.loudness_lufs:.1f} LUFS", f"{number:03d}") if kept else (piece.reason, _kind(piece))
         number += kept
-        if length_s / duration_s > 0.011 * len(text):  # else it would run over its neighbours
-            axes.text(
-                (piece.start_s + piece.end_s) / 2, 0.5, text, ha="center", va="center", fontsize=9,
-                color=_INK if _kind(piece) in ("silence", "too short", "no note") else "white",
-            )  # fmt: skip
+        fitting = [story for story in stories if length_s / duration_s > 0.0058 * len(story)]
+        axes.text(
+            (piece.start_s + piece.end_s) / 2, 0.5, fitting[0] if fitting else "", ha="center", va="center", fontsize=9,
+            color=_INK if _kind(piece) in ("silence", "too short", "no note") else "white",
+        )  # fmt: skip
     axes.set_ylim(0, 1)
     axes.set_yticks([])
     axes.set_xlabel("seconds", color=_INK)

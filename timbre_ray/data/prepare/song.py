@@ -136,11 +136,23 @@ def _between(solo: list[tuple[float, float]], duration_s: float, sound: _Sound, 
     pieces = []
     for start, end in zip(edges[::2], edges[1::2], strict=True):
         if end - start > cutting.FRAME_S:
-            ratio = sound.ratio(start, end)
-            limit = f"above {settings.max_ratio:g} over {min(settings.solo_window_s, duration_s):.4g} s of it"
-            words = "no note: Basic Pitch hears none" if ratio is None else f"not solo: ratio {ratio:.2f}, {limit}"
-            pieces.append(Piece(start_s=round(start, 4), end_s=round(end, 4), ratio=ratio, reason=words))
+            pieces.append(
+                Piece(
+                    start_s=round(start, 4), end_s=round(end, 4), ratio=sound.ratio(start, end),
+                    reason=_crowd(sound.heard, start, end, settings),
+                )  # fmt: skip
+            )
     return pieces
+
+
+def _crowd(heard: notes.Activity | None, start_s: float, end_s: float, settings: PrepareSettings) -> str:
+    """Why a stretch is no solo."""
+    assert heard is not None  # without notes every stretch counts as solo
+    highest = notes.highest_ratio(heard, start_s, end_s, window_s=settings.solo_window_s)
+    if np.isnan(highest):
+        return "no note: Basic Pitch hears none"
+    over_s = min(settings.solo_window_s, end_s - start_s)
+    return f"not solo: ratio up to {highest:.2f} over {over_s:.4g} s, limit {settings.max_ratio:g}"
 
 
 def _judge(piece: Piece, sound: _Sound, settings: PrepareSettings) -> Piece:

@@ -78,6 +78,13 @@ def test_m4a_is_decoded_by_pyav(tmp_path: Path) -> None:
     assert int(torch.fft.rfft(recording.mono_16_khz()[:16_000]).abs().argmax()) == pytest.approx(440, abs=1)
 
 
+def test_a_broken_m4a_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    (tmp_path / "broken.m4a").write_bytes(b"not audio")
+    with pytest.raises(ClipError, match=r"broken\.m4a: cannot be read as audio"):
+        decode.decode(tmp_path / "broken.m4a")
+
+
 def test_m4a_without_pyav_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "_has_pyav", lambda: False)
     (tmp_path / "a.m4a").write_bytes(b"")
@@ -94,6 +101,9 @@ def test_what_is_no_song_is_named(tmp_path: Path) -> None:
         decode.find_songs([tmp_path / "notes.txt"])
     with pytest.raises(ClipError, match=r"broken\.flac: cannot be read as audio"):
         decode.decode(tmp_path / "broken.flac")
+    with pytest.raises(ClipError, match=r"moment\.wav: shorter than 0\.1 s; take it out"):
+        decode.decode(write(tmp_path / "moment.wav", melody(0, 0.05)))
+    (tmp_path / "moment.wav").unlink()
     assert decode.find_songs([tmp_path, tmp_path / "broken.flac"]) == [tmp_path / "broken.flac"]
 
 

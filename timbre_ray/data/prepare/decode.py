@@ -74,10 +74,10 @@ def decode(path: Path) -> Recording:
     """Raises ClipError, which names the file and what to do, for one that is broken, empty or not finite."""
     try:
         recording = _by_ffmpeg(path) if path.suffix.lower() in FFMPEG_SUFFIXES else _by_libsndfile(path)
-    except (soundfile.LibsndfileError, OSError, ValueError, IndexError) as error:
+    except (soundfile.LibsndfileError, OSError, ValueError, IndexError, RuntimeError) as error:
         raise ClipError(f"{path}: cannot be read as audio ({error}); convert it to wav or flac, or take it out") from error
-    if not recording.samples.size:
-        raise ClipError(f"{path}: empty; take it out")
+    if recording.duration_s < 0.1:
+        raise ClipError(f"{path}: shorter than 0.1 s; take it out")
     if not np.isfinite(recording.samples).all():
         raise ClipError(f"{path}: has samples that are not finite; take it out")
     return recording

@@ -1,4 +1,8 @@
-"""Clips that are the same one twice: another copy or encoding of a recording, a loop, a repeated take."""
+"""Clips that are the same one twice: another copy or encoding of a recording, a loop.
+
+Copies are cut at the same places, so clips are compared as they lie, up to a small shift. A tune that comes back in the same song
+and is cut at another point of it is not found.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -23,6 +24,8 @@ _DROPPED = {
     "duplicate": "#7570b3",
 }  # fmt: skip
 _COLUMNS = 2000
+#: Samples that the mel's reflected edges need at least.
+_SHORTEST = 432
 
 
 def draw_song(song: JudgedSong, settings: PrepareSettings, path: Path) -> None:
@@ -54,7 +57,9 @@ def _title(song: JudgedSong) -> str:
 
 def _draw_mel(axes: Axes, song: JudgedSong, duration_s: float) -> None:
     """In dB below the loudest; what is dropped is paled."""
-    mel = log_mel(song.waveform[None])[0].numpy() * (20 / np.log(10))  # (frames, 64), natural log of the magnitude -> dB
+    # Minute by minute, as the spectrum of an hour would fill the memory.
+    minutes = [part for part in song.waveform.split(60 * SAMPLE_RATE_HZ) if len(part) > _SHORTEST]
+    mel = torch.cat([log_mel(part[None])[0] for part in minutes]).numpy() * (20 / np.log(10))  # (frames, 64), natural log -> dB
     pooled = _thinned(mel)
     axes.imshow(
         pooled.T, origin="lower", aspect="auto", cmap="magma", vmin=pooled.max() - 70, vmax=pooled.max(),

@@ -29,7 +29,7 @@ def group() -> None:
 @app.command()
 def prepare(
     songs: Annotated[
-        list[Path], typer.Argument(metavar="SONGS...", help="Files, or folders of them: wav, flac, mp3, ogg, m4a, ...")
+        list[Path], typer.Argument(metavar="SONGS", help="Files, or folders of them: wav, flac, mp3, ogg, m4a, ...")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it must not have anything in it.")],
     clip_seconds: Annotated[

@@ -1,15 +1,17 @@
-"""Where a target's recordings lie: shipped sets and folders, checked before anything starts. Reads bytes, but no audio."""
+"""Where a target's recordings lie: shipped sets, prepared folders and plain ones, checked before anything starts.
+
+Reads bytes, but no audio.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
-import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
 
+from timbre_ray.manifest import ManifestError, file_sha256, is_prepared, read_manifest
 from timbre_ray.specs import ClipsSpec
 from timbre_ray.sweep_yaml import nearest
 
@@ -33,24 +35,41 @@ class Files:
 
     def digests(self) -> dict[str, list[str]]:
         """SHA-256 of each file's bytes: a clip is its content, wherever it lies."""
-        return {name: [_digest(p, p.stat().st_mtime_ns) for p in getattr(self, name)] for name in ("train", "held_out")}
-
-
-@functools.lru_cache(maxsize=10_000)
-def _digest(path: Path, mtime_ns: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:20]
+        return {name: [file_sha256(p)[:20] for p in getattr(self, name)] for name in ("train", "held_out")}
 
 
 def find_files(spec: ClipsSpec) -> Files:
-    """Lists the recordings. Without ``held_out`` the last quarter of the files (at least one of two) is held out."""
+    """Lists the recordings.
+
+    A folder that ``data prepare`` wrote has its own split by songs; a ``held_out`` beside it replaces what that holds out.
+    In a plain folder without ``held_out`` the last quarter of the files (at least one of two) is held out.
+    """
     if spec.path.startswith("mini:"):
         folder = SHIPPED_FOLDER / spec.path.removeprefix("mini:")
         return Files(train=_audio_files(folder / "train"), held_out=_audio_files(folder / "held_out"))
-    train = _audio_files(Path(spec.path))
+    folder = Path(spec.path)
+    prepared = _prepared_files(folder) if is_prepared(folder) else None
+    train = prepared.train if prepared else _audio_files(folder)
     if spec.held_out:
-        return Files(train=train, held_out=_audio_files(Path(spec.held_out)))
+        return Files(train=train, held_out=_all_files(Path(spec.held_out)))
+    if prepared:
+        return prepared
     num_held_out = math.ceil(len(train) / 4) if len(train) > 1 else 0
     return Files(train=train[: len(train) - num_held_out], held_out=train[len(train) - num_held_out :])
+
+
+def _prepared_files(folder: Path) -> Files:
+    clips = read_manifest(folder).clips
+    of = {split: tuple(sorted(folder / clip.file for clip in clips if clip.split == split)) for split in ("train", "held_out")}
+    return Files(**of)
+
+
+def _all_files(folder: Path) -> tuple[Path, ...]:
+    """Of a prepared folder both splits: who names it to score against takes all of it."""
+    if not is_prepared(folder):
+        return _audio_files(folder)
+    files = _prepared_files(folder)
+    return files.train + files.held_out
 
 
 def _audio_files(folder: Path) -> tuple[Path, ...]:
@@ -86,9 +105,19 @@ def resolved_clips(clips: ClipsSpec, folder: Path, place: Callable[[str], str]) 
         found = _existing(value, folder)
         if isinstance(found, Path):
             changes[field] = str(found)
+            problems += [f"{place(field)}={value!r}: {problem}" for problem in _manifest_problems(found)]
         else:
             problems.append(f"{place(field)}={value!r}: {found}")
     return dataclasses.replace(clips, **changes), problems
+
+
+def _manifest_problems(folder: Path) -> list[str]:
+    try:
+        if is_prepared(folder):
+            read_manifest(folder)
+    except ManifestError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _existing(value: str, folder: Path) -> Path | str:
@@ -104,6 +133,6 @@ def _existing(value: str, folder: Path) -> Path | str:
         near = difflib.get_close_matches(str(wanted), siblings, n=1)
         hint = f"; nearest: {near[0]}" if near else ""
         return f"no such folder (looked for {' and '.join(map(str, tried))}){hint}"
-    if not any(path.suffix.lower() in SUFFIXES for path in found.iterdir()):
+    if not is_prepared(found) and not any(path.suffix.lower() in SUFFIXES for path in found.iterdir()):
         return f"no recording in {found} ({', '.join(sorted(SUFFIXES))} are read)"
     return found

@@ -33,9 +33,9 @@ class BackboneSpec(_Strict):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClipsSpec(_Strict):
     path: str
-    """Folder of recordings, or ``mini:NAME`` for a set that the package ships (chinese_flute_v1, chinese_flute_v2, chinese_lute)."""
+    """Folder of recordings (plain, or written by ``data prepare``), or ``mini:NAME`` for a shipped set (``clip_sets.SHIPPED``)."""
     held_out: str | None = None
-    """Folder of recordings to score against. None: the shipped set's own, or else the last quarter of ``path``'s files."""
+    """Folder of recordings to score against. None: the shipped set's or prepared folder's own, else the last quarter of ``path``."""
     token: str = "sks"
     """The rare token that names the new timbre (Dreambooth)."""
     instrument: str = "flute"

@@ -1,0 +1,103 @@
+"""Files of any kind, rate and number of channels to samples: libsndfile first, PyAV (FFmpeg) for what it does not read."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+from numpy.typing import NDArray
+from torch import Tensor
+
+from timbre_ray.clip_sets import SUFFIXES, ClipError
+from timbre_ray.data.features import SAMPLE_RATE_HZ
+
+#: Containers of AAC, ALAC and WMA, which libsndfile does not read.
+FFMPEG_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".wma", ".webm"})
+SONG_SUFFIXES = SUFFIXES | FFMPEG_SUFFIXES
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A file as it is: judged for clipping before resampling rounds the flat tops off."""
+
+    samples: NDArray[np.float32]
+    """(num_samples, num_channels), full scale 1."""
+    rate_hz: int
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / self.rate_hz
+
+    @property
+    def num_channels(self) -> int:
+        return self.samples.shape[1]
+
+    def mono(self) -> NDArray[np.float32]:
+        """(num_samples,) at the file's own rate."""
+        return self.samples.mean(1)
+
+    def mono_16_khz(self) -> Tensor:
+        return torchaudio.functional.resample(torch.from_numpy(self.mono()), self.rate_hz, SAMPLE_RATE_HZ)
+
+
+def find_songs(paths: list[Path]) -> list[Path]:
+    """Files, and the recordings that lie directly in folders, in the order given. Raises ClipError for what is no song."""
+    songs: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in SONG_SUFFIXES)
+            if not found:
+                raise ClipError(f"{path}: no recording in it ({', '.join(sorted(SONG_SUFFIXES))} are read)")
+            songs += found
+        elif not path.is_file():
+            raise ClipError(f"{path}: no such file or folder")
+        elif path.suffix.lower() not in SONG_SUFFIXES:
+            known = ", ".join(sorted(SONG_SUFFIXES))
+            raise ClipError(f"{path}: {path.suffix or 'no suffix'} is no kind of recording; {known} are read")
+        else:
+            songs.append(path)
+    without_pyav = [song for song in songs if song.suffix.lower() in FFMPEG_SUFFIXES and not _has_pyav()]
+    if without_pyav:  # said before an hour of work, not after it
+        raise ClipError(
+            f"{without_pyav[0]}: {without_pyav[0].suffix} needs PyAV, which is not installed; "
+            "pip install av, or convert the file to wav or flac"
+        )
+    return list({song.resolve(): song for song in reversed(songs)}.values())[::-1]
+
+
+def decode(path: Path) -> Recording:
+    """Raises ClipError, which names the file and what to do, for one that is broken, empty or not finite."""
+    try:
+        recording = _by_ffmpeg(path) if path.suffix.lower() in FFMPEG_SUFFIXES else _by_libsndfile(path)
+    except (soundfile.LibsndfileError, OSError, ValueError, IndexError, RuntimeError) as error:
+        raise ClipError(f"{path}: cannot be read as audio ({error}); convert it to wav or flac, or take it out") from error
+    if recording.duration_s < 0.1:
+        raise ClipError(f"{path}: shorter than 0.1 s; take it out")
+    if not np.isfinite(recording.samples).all():
+        raise ClipError(f"{path}: has samples that are not finite; take it out")
+    return recording
+
+
+def _by_libsndfile(path: Path) -> Recording:
+    return Recording(*soundfile.read(path, dtype="float32", always_2d=True))
+
+
+def _by_ffmpeg(path: Path) -> Recording:
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        resampler = av.AudioResampler(format="fltp")  # 32-bit float; rate and channels stay
+        frames = [f for frame in container.decode(stream) for f in resampler.resample(frame)]
+        frames += resampler.resample(None)
+        blocks = [frame.to_ndarray().T for frame in frames]
+        return Recording(np.concatenate(blocks).astype(np.float32), stream.codec_context.sample_rate)
+
+
+def _has_pyav() -> bool:
+    return importlib.util.find_spec("av") is not None

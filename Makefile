@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
+# Some containers forbid Python to keep bytecode; torch would then be compiled anew in every process.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: install demo test test-slow clean
 
 install: $(VENV)/.installed

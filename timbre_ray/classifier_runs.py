@@ -10,7 +10,6 @@ import csv
 import dataclasses
 import difflib
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +29,7 @@ from timbre_ray.models.classifier import InstrumentClassifier
 from timbre_ray.train.classifier import Row, confidences, train_classifier
 from timbre_ray.train.classifier_examples import Examples, draw_mixtures, mixture_examples, single_examples
 from timbre_ray.train.feature_cache import FeatureCache
+from timbre_ray.whole import check_free, whole_folder
 
 TRAINING = "training.json"
 #: A data set's own words on itself, quoted in the report.
@@ -46,7 +46,7 @@ def train(
     command: str = "", say: Say = print,
 ) -> list[Row]:  # fmt: skip
     """Writes a classifier's folder, whole or not at all; -> the log. Raises FileExistsError if ``out`` is there already."""
-    _refuse_existing(out)
+    check_free(out)
     _check_audiomae(audiomae)
     for split in SPLITS:
         split_folder(data.nsynth, split)
@@ -152,28 +152,17 @@ def _read_training(classifier: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _refuse_existing(out: Path) -> None:
-    if out.exists():
-        raise FileExistsError(f"{out}: is there already, and is not written over; choose another --out, or remove it")
-
-
 def _publish(out: Path, model: InstrumentClassifier, audiomae: Path, training: dict[str, Any], log: Sequence[Row]) -> None:
-    """Written beside and renamed: a folder that is there is complete."""
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        model.save_pretrained(partial)
-        (partial / "audiomae").mkdir()
+    with whole_folder(out) as folder:
+        model.save_pretrained(folder)
+        (folder / "audiomae").mkdir()
         for name in AUDIOMAE_FILES:  # the bytes themselves: their digest names the cached features
-            shutil.copyfile(audiomae / name, partial / "audiomae" / name)
-        (partial / TRAINING).write_text(json.dumps(training, indent=2) + "\n", encoding="utf-8")
-        with (partial / "log.csv").open("w", newline="", encoding="utf-8") as file:
+            shutil.copyfile(audiomae / name, folder / "audiomae" / name)
+        (folder / TRAINING).write_text(json.dumps(training, indent=2) + "\n", encoding="utf-8")
+        with (folder / "log.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(log[0]))
             writer.writeheader()
             writer.writerows(log)
-        _refuse_existing(out)  # somebody else may have been faster
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _every_tenth(say: Say) -> Callable[[Row], None]:

@@ -75,12 +75,13 @@ def _prepare(paths: list[Path], out: Path, settings: PrepareSettings) -> None:
     from rich.console import Console
 
     from timbre_ray.data.prepare.decode import find_songs
-    from timbre_ray.data.prepare.run import check_out, prepare
+    from timbre_ray.data.prepare.run import prepare
     from timbre_ray.data.prepare.table import next_step, summary_table
     from timbre_ray.data.prepare.transcribe import load_basic_pitch
+    from timbre_ray.whole import check_free
 
     songs = find_songs(paths)
-    check_out(out)  # before the model is loaded
+    check_free(out)  # before the model is loaded
     transcriber = load_basic_pitch() if settings.solo_filter else None
     judged: list[JudgedSong] = []
 

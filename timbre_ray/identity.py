@@ -9,7 +9,6 @@ from pathlib import Path
 from timbre_ray.backbones import MINI
 from timbre_ray.specs import BackboneSpec
 
-
 #: Raise a stage's number when its code changes what it computes: its old artifacts are then left alone.
 VERSIONS = {
     "encode": 1, "teach": 2, "prompt": 1, "class_audio": 2, "mixture_audio": 1, "dreambooth": 2, "generate": 1, "score": 3,

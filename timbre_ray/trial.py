@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from timbre_ray.evaluate.scorer import Pending, ScoreRequest, score_floor
 from timbre_ray.specs import TrialSpec
 from timbre_ray.stages import Lazy, Progress, TrialStages
 from timbre_ray.store import Store
+from timbre_ray.whole import whole_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,12 +90,7 @@ def export(spec: TrialSpec, *, step: int, out: Path, store: Store) -> None:
     Its AudioMAE lies beside it, so that the folder is a backbone for further sweeps too. Raises FileExistsError if ``out`` is
     there: nothing is written over, and nothing half written stays.
     """
-    if out.exists():
-        raise FileExistsError(f"{out}: is there already; name another folder")
     stages = TrialStages(spec, store, "cpu")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        whole = Path(folder) / "pipeline"
-        stages.pipeline(step).save_pretrained(whole, safe_serialization=True)
-        stages.backbone.audiomae.save_pretrained(whole / "audiomae")
-        whole.rename(out)
+    with whole_folder(out) as folder:
+        stages.pipeline(step).save_pretrained(folder, safe_serialization=True)
+        stages.backbone.audiomae.save_pretrained(folder / "audiomae")

@@ -186,7 +186,7 @@ def test_nothing_is_written_over_and_nothing_is_left_half(tmp_path: Path) -> Non
     song = write(tmp_path / "a.wav", melody(0, 2.5))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"--out .*out: exists and is not an empty folder"):
+    with pytest.raises(FileExistsError, match="out: is there already, and is not written over"):
         prepared(tmp_path, [song])
     (tmp_path / "out" / "mine.txt").unlink()
     (tmp_path / "broken.wav").write_bytes(b"x")
@@ -223,7 +223,7 @@ def test_the_command_prints_a_table_and_the_next_step(tmp_path: Path, monkeypatc
     assert "No song is held out" in result.output and "clips.held_out" in result.output
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["settings"]["clip_s"] == 2.56
     again = runner.invoke(cli.app, command)
-    assert again.exit_code == cli.BAD_INPUT and "--out out: exists and is not an empty folder" in again.output
+    assert again.exit_code == cli.BAD_INPUT and "out: is there already, and is not written over" in again.output
 
 
 def test_without_basic_pitch_the_command_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,8 +164,8 @@ def measure(work: Path, num_each: int = 8) -> dict[str, Any]:
     }
 
 
-def write_card(figures: dict[str, Any], folder: Path) -> None:
+def write_card(figures: dict[str, Any], unet_steps: list[int], folder: Path) -> None:
     """``measured.json`` and the model card that quotes it."""
     (folder / "measured.json").write_text(json.dumps(figures, indent=2) + "\n")
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True)
-    (folder / "README.md").write_text(environment.get_template("card.md.j2").render(**figures))
+    (folder / "README.md").write_text(environment.get_template("card.md.j2").render(**figures, rounds=" and ".join(f"{n:,}" for n in unet_steps)))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import soundfile
 
 from timbre_ray.data.nsynth import FAMILIES
 from timbre_ray.mini.corpus import SAMPLE_RATE_HZ, Renderer
+from timbre_ray.whole import check_free, whole_folder
 
 NOTE_SAMPLES, HELD_SAMPLES = 4 * SAMPLE_RATE_HZ, 3 * SAMPLE_RATE_HZ
 VELOCITIES = (25, 50, 75, 100, 127)
@@ -51,18 +50,16 @@ def render_dataset(
     out: Path, *, notes_per_programme: int = 24, seed: int = 0, renderer: Renderer | None = None
 ) -> dict[str, int]:
     """Writes ``nsynth-{train,valid,test}`` and ``about.md`` into ``out``, whole or not at all; -> notes of each split."""
-    if out.exists():
-        raise FileExistsError(f"{out}: is there already, and is not written over; choose another --out, or remove it")
+    check_free(out)
     renderer = renderer or Renderer()
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
     splits = {
         family: split_programmes(programmes, np.random.default_rng([seed, i]))
         for i, (family, (programmes, _)) in enumerate(PROGRAMMES.items())
     }
-    try:
+    with whole_folder(out) as folder:
         num_notes = {}
         for split in ("train", "valid", "test"):
-            audio = partial / f"nsynth-{split}" / "audio"
+            audio = folder / f"nsynth-{split}" / "audio"
             audio.mkdir(parents=True)
             examples = {}
             for family, own in splits.items():
@@ -72,10 +69,7 @@ def render_dataset(
                         soundfile.write(audio / f"{entry['note_str']}.wav", samples, SAMPLE_RATE_HZ, subtype="PCM_16")
             (audio.parent / "examples.json").write_text(json.dumps(examples, indent=1))
             num_notes[split] = len(examples)
-        (partial / "about.md").write_text(_about(num_notes, splits, notes_per_programme, seed), encoding="utf-8")
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (folder / "about.md").write_text(_about(num_notes, splits, notes_per_programme, seed), encoding="utf-8")
     return num_notes
 
 

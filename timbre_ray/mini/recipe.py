@@ -128,7 +128,7 @@ class Recipe:
             "unet": self.unet,
             "package": lambda: self.package(out),
             "clips": lambda: fit.write_target_clips(CLIPS),
-            "measure": lambda: measure.write_card(measure.measure(self.work), out),
+            "measure": lambda: measure.write_card(measure.measure(self.work), [one.num_steps for one in UNET_ROUNDS], out),
         }
         steps[stage]()
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import soundfile
@@ -22,19 +19,20 @@ from timbre_ray.data.prepare.song import JudgedSong, drop_duplicates, judge_song
 from timbre_ray.data.prepare.split import split_songs
 from timbre_ray.data.prepare.transcribe import Transcriber
 from timbre_ray.manifest import Clip, Dropped, Manifest, Song, Split, file_sha256, write_manifest
+from timbre_ray.whole import whole_folder
 
 
 def prepare(
     songs: list[Path], out: Path, settings: PrepareSettings, *, transcriber: Transcriber | None,
     on_song: Callable[[JudgedSong], None] = lambda song: None,
 ) -> Manifest:  # fmt: skip
-    """Prepares ``out`` from files that ``find_songs`` listed. Raises ValueError if ``out`` is not empty or no clip is kept.
+    """Prepares ``out`` from files that ``find_songs`` listed. Raises FileExistsError if
+    ``out`` is not empty, ValueError if no clip is kept.
 
     transcriber: None takes every part of every song. on_song: called with each song as soon as it is judged.
     """
-    check_out(out)
     known, songs_found, clips, dropped = Fingerprints(), [], [], []
-    with _whole_or_not_at_all(out) as folder:
+    with whole_folder(out) as folder:
         (folder / "clips").mkdir()
         (folder / "pictures").mkdir()
         for path, name in zip(songs, _names(songs), strict=True):
@@ -53,28 +51,6 @@ def prepare(
         manifest = _split(songs_found, clips, dropped, settings, folder)
         write_manifest(manifest, folder)
     return manifest
-
-
-def check_out(out: Path) -> None:
-    """Nothing is written over."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ValueError(f"--out {out}: exists and is not an empty folder; name a new one, or remove it")
-
-
-@contextmanager
-def _whole_or_not_at_all(out: Path) -> Iterator[Path]:
-    """A hidden folder beside ``out`` that takes its name at the end, or is removed."""
-    target = out.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = target.with_name(f".{target.name}.{os.getpid()}")
-    folder.mkdir()
-    try:
-        yield folder
-        if target.exists():
-            target.rmdir()  # empty, or this fails
-        folder.rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _names(songs: list[Path]) -> list[str]:

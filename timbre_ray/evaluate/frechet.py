@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-MIN_ROWS_PER_DIM = 4
-
 
 def frechet_distance(a: Array, b: Array) -> float:
     """Between Gaussians fitted to a (n, dim) and b (m, dim), n, m >= 2 (Heusel et al. 2017; Kilgour et al. 2019 for audio).
@@ -31,30 +29,6 @@ def frechet_distance(a: Array, b: Array) -> float:
         geometric = _trace_of_root(a_scaled.T @ a_scaled, b_scaled.T @ b_scaled)
     distance = ((mean_a - mean_b) ** 2).sum() + (a_scaled**2).sum() + (b_scaled**2).sum() - 2 * geometric
     return float(max(distance, 0.0))
-
-
-def frechet_distance_infinity(generated: Array, reference: Array, *, num_points: int = 15, seed: int = 0) -> float:
-    """The distance extrapolated to infinitely many generated rows (Chong and Forsyth 2020; Gui et al. 2024 for audio).
-
-    generated: (n, dim). Its bias falls as 1 / n, so a line through the distances of ``num_points`` subsets from half of the rows
-    to all of them meets its limit at 1 / n = 0. Raises ValueError below ``4 * dim`` rows, where the line is no line.
-    """
-    generated = np.asarray(generated, np.float64)
-    if len(generated) < MIN_ROWS_PER_DIM * generated.shape[1]:
-        raise ValueError(
-            f"{len(generated)} embeddings of {generated.shape[1]} dimensions: an extrapolation needs at least "
-            f"{MIN_ROWS_PER_DIM * generated.shape[1]}; generate more clips, or read the kernel distance, which has no bias"
-        )
-    rng = np.random.default_rng(seed)
-    counts = np.linspace(len(generated) // 2, len(generated), num_points).astype(int)
-    distances = [frechet_distance(rng.permutation(generated)[:count], reference) for count in counts]
-    return float(np.polynomial.Polynomial.fit(1 / counts, distances, 1).convert().coef[0])
-
-
-def frechet_distance_by_clip(generated: Array, reference: Array, *, rows_per_clip: int) -> Array:
-    """(num_clips,) distances of each clip's own rows to the reference, to point at outliers (Gui et al. 2024)."""
-    clips = np.asarray(generated, np.float64).reshape(-1, rows_per_clip, generated.shape[1])
-    return np.array([frechet_distance(clip, reference) for clip in clips])
 
 
 def _trace_of_root(a: Array, b: Array) -> float:

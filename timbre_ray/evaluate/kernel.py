@@ -26,33 +26,6 @@ def kernel_distance(generated: Array, reference: Array, bandwidth: float | None 
     return float(SCALE * (sum(within) - 2 * _kernel(generated, reference, bandwidth).mean()))
 
 
-def kernel_distance_interval(
-    generated: Array, reference: Array, *, rows_per_clip: int, num_draws: int = 1000, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap over the generated clips, whose ``rows_per_clip`` rows stay together; the reference stays fixed.
-
-    Two draws of one clip are one clip: such pairs of rows leave the mean within, as a row's pair with itself does.
-    """
-    generated, reference = _checked(generated), _checked(reference)
-    if len(generated) % rows_per_clip:
-        raise ValueError(f"{len(generated)} rows are no whole number of clips of {rows_per_clip} rows")
-    bandwidth = median_distance(reference)
-    clips = np.arange(len(generated)).reshape(-1, rows_per_clip)
-    if len(clips) < 2:
-        raise ValueError("one clip has no interval; at least two are needed")
-    within, across = _kernel(generated, generated, bandwidth), _kernel(generated, reference, bandwidth).mean(1)
-    constant = _mean_off_diagonal(_kernel(reference, reference, bandwidth))
-    rng = np.random.default_rng(seed)
-    draws = []
-    while len(draws) < num_draws:
-        rows = clips[rng.integers(len(clips), size=len(clips))].ravel()
-        distinct = rows[:, None] != rows[None]
-        if distinct.any():
-            draws.append(constant + within[np.ix_(rows, rows)][distinct].mean() - 2 * across[rows].mean())
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(SCALE * low), float(SCALE * high)
-
-
 def median_distance(rows: Array) -> float:
     distance = float(np.median(pdist(rows)))
     if not distance > 0:

@@ -1,0 +1,75 @@
+"""The published U-Nets' shapes, on the meta device: no weights, no memory, the counts that the papers give."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from diffusers import AudioLDM2UNet2DConditionModel
+
+from timbre_ray.methods.lora import attach, target_modules
+from timbre_ray.specs import DreamboothSpec
+from timbre_ray.train.dreambooth import trained_parameters
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published:
+    """What a published configuration has of its own, and what is known of the model that it makes."""
+
+    cross_attention_dim: tuple[int | None, ...]
+    transformer_layers_per_block: int
+    num_parameters: tuple[float, float]
+    num_adapted: int
+    num_lora_parameters: int
+
+
+SIZES = {
+    "audioldm2": Published(
+        cross_attention_dim=(None, 768, 1024), transformer_layers_per_block=1, num_parameters=(345e6, 350e6), num_adapted=32,
+        num_lora_parameters=567_296,
+    ),
+    "audioldm2-large": Published(
+        cross_attention_dim=(None, 768, 1024, None), transformer_layers_per_block=2, num_parameters=(712e6, 750e6), num_adapted=64,
+        num_lora_parameters=1_134_592,
+    ),
+}  # fmt: skip
+
+
+def build(size: Published) -> AudioLDM2UNet2DConditionModel:
+    with torch.device("meta"):
+        return AudioLDM2UNet2DConditionModel(
+            sample_size=128, in_channels=8, out_channels=8, layers_per_block=2, block_out_channels=(128, 256, 384, 640),
+            attention_head_dim=8, cross_attention_dim=(size.cross_attention_dim,) * 4,
+            transformer_layers_per_block=size.transformer_layers_per_block,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_lora_adapts_what_reads_text_and_nothing_else(name: str) -> None:
+    size = SIZES[name]
+    unet = build(size)
+    low, high = size.num_parameters
+    assert low < sum(p.numel() for p in unet.parameters()) < high
+    modules = dict(unet.named_modules())
+    adapted = {target.rsplit(".", 2 if target.endswith(".0") else 1)[0] for target in target_modules(unet, "cross_attention")}
+    assert len(adapted) == size.num_adapted
+    assert {modules[module].cross_attention_dim for module in adapted} == {768, 1024}
+    attach(unet, DreamboothSpec(method="lora", lora_rank=4))
+    trained = trained_parameters(unet, None)
+    assert all(".lora_" in parameter for parameter in trained)
+    assert sum(p.numel() for p in trained.values()) == size.num_lora_parameters
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_ten_seconds_of_latents_keep_their_shape(name: str) -> None:
+    """(batch, 8, 256, 16) latents, eight LOA tokens of 768, T5 states of 1024 with their mask."""
+    unet = build(SIZES[name])
+    with torch.device("meta"):
+        predicted = unet(
+            torch.empty(2, 8, 256, 16), torch.tensor([500, 500]), encoder_hidden_states=torch.empty(2, 8, 768),
+            encoder_hidden_states_1=torch.empty(2, 12, 1024), encoder_attention_mask_1=torch.empty(2, 12),
+        ).sample  # fmt: skip
+    assert predicted.shape == (2, 8, 256, 16)

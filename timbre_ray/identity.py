@@ -34,7 +34,8 @@ def _weights_digest(name: str, revision: str | None) -> str:
 def judges_digest(classifier: str = "mini") -> str:
     """Of the models that score. A classifier's folder holds the AudioMAE that it listens through."""
     listens = [MINI / "audiomae", MINI / "classifier"] if classifier == "mini" else [Path(classifier)]
-    return "-".join(folder_digest(folder)[:8] for folder in (*listens, MINI / "vggish"))
+    embedders = [MINI / part for part in ("vggish", "audiomae", "text_encoder", "feature_extractor")]
+    return "-".join(folder_digest(folder)[:8] for folder in (*listens, *embedders))
 
 
 @functools.lru_cache(maxsize=64)

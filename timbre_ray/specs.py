@@ -11,6 +11,7 @@ import json
 from typing import Any, ClassVar, Literal
 
 MethodName = Literal["direct", "prior", "mixclass_prior", "chineseclass_prior", "lora"]
+EmbedderName = Literal["vggish", "clap", "audiomae"]
 
 
 class _Strict:
@@ -132,13 +133,15 @@ class EvaluateSpec(_Strict):
     seed: int = 1000
     """Seed of the initial noise: clip i is the same noise in every arm."""
     sampler: SamplerSpec = dataclasses.field(default_factory=SamplerSpec)
-    fad: tuple[str, ...] = ("vggish",)
-    """Embedders of the Frechet distance."""
+    fad: tuple[EmbedderName, ...] = ("vggish",)
+    """Embedders of the distances; the first one's carry no suffix, the others' are ``fad_held_out/clap`` and the like."""
     classifier: str = "mini"
     """Judge of the instruments: the miniature's, or a folder written by ``timbre-ray classifier train``. Its digest is the identity."""
 
     def __post_init__(self) -> None:
         _at_least("num_clips", self.num_clips, 2)
+        if not self.fad or len(set(self.fad)) < len(self.fad):
+            raise ValueError(f"fad={list(self.fad)}: must be distinct embedders, at least one")
         if not self.at_steps or list(self.at_steps) != sorted(set(self.at_steps)) or self.at_steps[0] < 0:
             raise ValueError(f"at_steps={list(self.at_steps)}: must be distinct, ascending and not negative")
 

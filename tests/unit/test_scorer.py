@@ -45,8 +45,7 @@ def test_the_real_thing_scores_best(tmp_path: Path) -> None:
     real = score_clips(request(store, shipped("chinese_flute_v1")), store)["metrics"]
     other = score_clips(request(store, shipped("chinese_lute")), store)["metrics"]
     assert real["fad_held_out"] == pytest.approx(0, abs=0.05)
-    judges = load_judges()
-    expected = frechet_distance(*(embed_clips(judges, "vggish", shipped(n)) for n in ("chinese_lute", "chinese_flute_v1")))
+    expected = frechet_distance(*(embed_clips("vggish", shipped(n)) for n in ("chinese_lute", "chinese_flute_v1")))
     assert other["fad_held_out"] == pytest.approx(expected, rel=0.01) and expected > 20
     assert real["solo_target_confidence"] > 0.9 > 0.1 > other["solo_target_confidence"]
     assert real["duet_partner_rank"] > 1, "the lute's clips are no piano"
@@ -67,7 +66,6 @@ def test_a_clip_that_cannot_be_scored_fails_the_score(tmp_path: Path, change, me
 
 
 def test_all_of_a_long_clip_is_heard() -> None:
-    judges = load_judges()
     flute, lute = shipped("chinese_flute_v1")[:1], shipped("chinese_lute")[:1]
     parts = (classify_clips(judges, flute) + classify_clips(judges, lute)) / 2
     assert classify_clips(judges, torch.cat([flute, lute], dim=1)) == pytest.approx(parts, abs=1e-4)

@@ -62,3 +62,8 @@ def fbank(waveform: Tensor, num_frames: int) -> Tensor:
         )[:num_frames]
         banks.append(torch.nn.functional.pad(bank, (0, 0, 0, num_frames - len(bank))))
     return (torch.stack(banks) - FBANK_MEAN) / (2 * FBANK_STD)
+
+
+def cut_windows(waveform: Tensor, num_samples: int) -> Tensor:
+    """(batch, samples) -> (batch, windows, num_samples) one after another, the rest left out; a shorter clip is one window."""
+    return waveform.unfold(1, num_samples, num_samples) if waveform.shape[1] > num_samples else waveform[:, None]

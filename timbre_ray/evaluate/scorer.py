@@ -12,16 +12,14 @@ import torch
 from torch import Tensor
 
 from timbre_ray.data.clips import read_clips
-from timbre_ray.data.features import HOP
+from timbre_ray.data.features import HOP, cut_windows
 from timbre_ray.evaluate.frechet import frechet_distance
 from timbre_ray.evaluate.kernel import kernel_distance
 from timbre_ray.evaluate.ranking import mean_confidences, rank
 from timbre_ray.identity import VERSIONS, judges_digest
 from timbre_ray.models.backbone import Judges, load_judges
-from timbre_ray.models.vggish import windows
+from timbre_ray.models.embedders import load_embedder
 from timbre_ray.store import Store, stage_key
-
-HOP_FRAMES = 48  # VGGish windows overlap by half: four a miniature clip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,13 +44,10 @@ class Pending(Protocol):
     def result(self) -> dict[str, Any]: ...
 
 
-@torch.no_grad()
-def embed_clips(judges: Judges, name: str, waveform: Tensor, batch_size: int = 64) -> np.ndarray:
+def embed_clips(name: str, waveform: Tensor, batch_size: int = 16) -> np.ndarray:
     """waveform: (num_clips, samples) -> embeddings (num_clips * windows, dim), float64."""
-    if name not in judges.embedders:
-        raise ValueError(f"evaluate.fad: {name!r} is no embedder; there is {', '.join(judges.embedders)}")
-    window = windows(waveform, HOP_FRAMES).flatten(0, 1)
-    return torch.cat([judges.embedders[name](w) for w in window.split(batch_size)]).double().numpy()
+    embedder = load_embedder(name)
+    return torch.cat([embedder(part) for part in waveform.split(batch_size)]).flatten(0, 1).double().numpy()
 
 
 @torch.no_grad()
@@ -62,7 +57,7 @@ def classify_clips(judges: Judges, waveform: Tensor, batch_size: int = 32) -> np
     Clips longer than what the classifier hears at once (2.56 s) are heard in windows, whose confidences are averaged.
     """
     length = judges.audiomae.config["num_frames"] * HOP
-    heard = waveform.unfold(1, length, length) if waveform.shape[1] > length else waveform[:, None]
+    heard = cut_windows(waveform, length)
     parts = [judges.classifier.confidences(judges.audiomae.loa_of_waveform(w)) for w in heard.flatten(0, 1).split(batch_size)]
     return torch.cat(parts).unflatten(0, heard.shape[:2]).mean(1).double().numpy()
 
@@ -88,10 +83,10 @@ def _score(request: ScoreRequest, store: Store) -> dict[str, Any]:
         _check(prompt, waveform, request.num_clips)
     metrics: dict[str, float] = {}
     for i, name in enumerate(request.embedders):
-        solo = embed_clips(judges, name, clips["solo"])
+        solo = embed_clips(name, clips["solo"])
         suffix = f"/{name}" if i else ""
         for split, reference in references.items():
-            embedded = embed_clips(judges, name, reference)
+            embedded = embed_clips(name, reference)
             metrics[f"fad_{split}{suffix}"] = frechet_distance(solo, embedded)
             metrics[f"kad_{split}{suffix}"] = kernel_distance(solo, embedded)
     classes = judges.classifier.classes
@@ -123,7 +118,7 @@ def score_floor(
     train, held_out = read_clips(target, "train")[:num_clips], read_clips(target, "held_out")
     classes = judges.classifier.classes
     means = mean_confidences(classes, classify_clips(judges, held_out))
-    embedded = [embed_clips(judges, embedder, clips) for clips in (train, held_out)]
+    embedded = [embed_clips(embedder, clips) for clips in (train, held_out)]
     return len(train), {
         "fad_held_out": frechet_distance(*embedded),
         "kad_held_out": kernel_distance(*embedded),

@@ -89,7 +89,7 @@ def measure_guidance(work: Path, backbone: Backbone, judges: Judges, num_each: i
     """The sweeps' guidance scale is chosen on this, known instruments alone: accuracy of solos, and their FAD to held-out solos."""
     data = fit.load(work, "test")
     solo = [i for i, row in enumerate(data["names"]) if len(row) == 1]
-    reference = embed_clips(judges, "vggish", data["waveform"][solo].float())
+    reference = embed_clips("vggish", data["waveform"][solo].float())
     rows = []
     for scale in GUIDANCE_SCALES:
         clips = play_solos(backbone, num_each, dataclasses.replace(SAMPLER, guidance_scale=scale))
@@ -98,7 +98,7 @@ def measure_guidance(work: Path, backbone: Backbone, judges: Judges, num_each: i
         rows.append({
             "guidance_scale": scale,
             "solo_top1": top_share(heard, judges.classifier.classes, names, 1),
-            "fad": frechet_distance(embed_clips(judges, "vggish", torch.cat(list(clips.values()))), reference),
+            "fad": frechet_distance(embed_clips("vggish", torch.cat(list(clips.values()))), reference),
         })  # fmt: skip
     return rows
 
@@ -118,12 +118,12 @@ def _play(backbone: Backbone, prompt: str, num_clips: int, seed: int, sampler: S
 
 
 @torch.no_grad()
-def measure_loa(work: Path, backbone: Backbone, judges: Judges, num_clips: int = 24) -> dict[str, float]:
+def measure_loa(work: Path, backbone: Backbone, num_clips: int = 24) -> dict[str, float]:
     """Does the LOA steer? FAD to the real shakuhachi under "a flute" with GPT-2's LOA, and with the shakuhachi's true LOA."""
     data = fit.load(work, "targets_test")
     rows = [i for i, row in enumerate(data["names"]) if row == ("chinese_flute_v1",)][:num_clips]
     real = data["waveform"][rows].float()
-    reference = embed_clips(judges, "vggish", real)
+    reference = embed_clips("vggish", real)
     positive, negative = prompt_pair(backbone, "A recording of a flute solo.", "")
     noise = torch.stack([clip_noise(3, i, backbone.latent_shape) for i in range(len(rows))])
     distances = {}
@@ -133,18 +133,18 @@ def measure_loa(work: Path, backbone: Backbone, judges: Judges, num_clips: int =
             told = dataclasses.replace(positive, loa=loa)
             latents = denoise(backbone.unet, new_sampling_scheduler(backbone, sampler), noise, told, negative, sampler)
             clips = normalise_waveform(decode(backbone, latents, sampler.mel_inversion))
-            distances[f"fad_{source}_loa{guided}"] = frechet_distance(embed_clips(judges, "vggish", clips), reference)
+            distances[f"fad_{source}_loa{guided}"] = frechet_distance(embed_clips("vggish", clips), reference)
     return distances
 
 
-def measure_embedder(work: Path, judges: Judges, num_clips: int = 24) -> dict[str, float]:
+def measure_embedder(work: Path, num_clips: int = 24) -> dict[str, float]:
     """Distances between sets of real clips: the shakuhachi to itself (floor), to the flute, to the piano."""
     test, targets = fit.load(work, "test"), fit.load(work, "targets_test")
     train = fit.load(work, "targets_train")
 
     def embedded(data: dict, name: str) -> np.ndarray:
         rows = [i for i, row in enumerate(data["names"]) if row == (name,)][:num_clips]
-        return embed_clips(judges, "vggish", data["waveform"][rows].float())
+        return embed_clips("vggish", data["waveform"][rows].float())
 
     target = embedded(targets, "chinese_flute_v1")
     others = {"floor": embedded(train, "chinese_flute_v1"), "version_2": embedded(targets, "chinese_flute_v2")}
@@ -156,8 +156,8 @@ def measure(work: Path, num_each: int = 8) -> dict[str, Any]:
     backbone, judges = load_backbone(BackboneSpec()), load_judges()
     return {
         "reconstruction": measure_reconstruction(work, backbone, judges),
-        "embedder": measure_embedder(work, judges),
-        "loa": measure_loa(work, backbone, judges),
+        "embedder": measure_embedder(work),
+        "loa": measure_loa(work, backbone),
         "guidance": measure_guidance(work, backbone, judges, num_each),
         "sampler": dataclasses.asdict(SAMPLER),
         "prompts": measure_prompts(backbone, judges, num_each),

@@ -22,7 +22,6 @@ from timbre_ray.identity import backbone_digest
 from timbre_ray.models.audiomae import AudioMAE
 from timbre_ray.models.classifier import InstrumentClassifier
 from timbre_ray.models.language import rollout
-from timbre_ray.models.vggish import VGGish
 from timbre_ray.specs import BackboneSpec
 
 
@@ -173,16 +172,14 @@ class Judges:
 
     audiomae: AudioMAE  # what the classifier listens through
     classifier: InstrumentClassifier
-    embedders: dict[str, VGGish]
 
 
 @functools.lru_cache(maxsize=2)
 def load_judges(device: str = "cpu", classifier: str = "mini") -> Judges:
-    """The miniature's VGGish-shaped embedder, and its classifier or one's own (a folder), with the AudioMAE that it knows."""
+    """The miniature's classifier or one's own (a folder), with the AudioMAE that it knows."""
     folder = MINI / "classifier" if classifier == "mini" else Path(classifier)
     audiomae = MINI / "audiomae" if classifier == "mini" else folder / "audiomae"
     return Judges(
         audiomae=AudioMAE.from_pretrained(audiomae).to(device).requires_grad_(False),
         classifier=InstrumentClassifier.from_pretrained(folder).to(device).requires_grad_(False),
-        embedders={"vggish": VGGish.from_pretrained(MINI / "vggish").to(device).requires_grad_(False)},
     )

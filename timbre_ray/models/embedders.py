@@ -1,0 +1,89 @@
+"""Embedders behind the distances: one protocol, one line each in a table, a contract test that every entry passes.
+
+Their weights are the miniature's, whatever backbone is scored, so that distances compare between backbones.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torchaudio
+from torch import Tensor
+from transformers import ClapFeatureExtractor, ClapModel
+
+from timbre_ray.backbones import MINI
+from timbre_ray.data.features import HOP, SAMPLE_RATE_HZ, cut_windows
+from timbre_ray.models import vggish
+from timbre_ray.models.audiomae import AudioMAE
+
+
+class Embedder(Protocol):
+    """Hears clips in windows of its own length."""
+
+    def __call__(self, waveform: Tensor) -> Tensor:
+        """waveform: (batch, samples) at 16 kHz -> (batch, rows, dim), float32, on the CPU. A clip's rows are its alone."""
+
+
+class VGGishEmbedder:
+    """One row every 0.48 s, windows of 0.96 s that overlap by half: four a miniature clip. Shorter clips are an error."""
+
+    HOP_FRAMES = 48
+
+    def __init__(self, device: str) -> None:
+        self._model = vggish.VGGish.from_pretrained(MINI / "vggish").to(device).requires_grad_(False)
+        self._device = device
+
+    @torch.no_grad()
+    def __call__(self, waveform: Tensor) -> Tensor:
+        windows = vggish.windows(waveform.to(self._device), self.HOP_FRAMES)
+        return self._model(windows.flatten(0, 1)).unflatten(0, windows.shape[:2]).cpu()
+
+
+class AudioMAEEmbedder:
+    """Eight rows a window of 2.56 s: the tokens of its LOA."""
+
+    def __init__(self, device: str) -> None:
+        self._model = AudioMAE.from_pretrained(MINI / "audiomae").to(device).requires_grad_(False)
+        self._device = device
+
+    @torch.no_grad()
+    def __call__(self, waveform: Tensor) -> Tensor:
+        windows = cut_windows(waveform.to(self._device), self._model.config["num_frames"] * HOP)
+        return self._model.loa_of_waveform(windows.flatten(0, 1)).unflatten(0, windows.shape[:2]).flatten(1, 2).cpu()
+
+
+class ClapEmbedder:
+    """One row a window of 2.56 s: CLAP's projected audio features, of length one."""
+
+    def __init__(self, device: str) -> None:
+        self._model = ClapModel.from_pretrained(MINI, subfolder="text_encoder", dtype=torch.float32).to(device).eval()
+        self._extractor = ClapFeatureExtractor.from_pretrained(MINI, subfolder="feature_extractor")
+        self._device = device
+
+    @torch.no_grad()
+    def __call__(self, waveform: Tensor) -> Tensor:
+        rate_hz = self._extractor.sampling_rate
+        waveform = torchaudio.functional.resample(waveform, SAMPLE_RATE_HZ, rate_hz)
+        windows = cut_windows(waveform, int(self._extractor.nb_max_samples))  # cut here: the extractor would cut at random
+        rows = [
+            self._extractor(clip.cpu().numpy(), sampling_rate=rate_hz, return_tensors="pt")["input_features"]
+            for clip in windows.flatten(0, 1)
+        ]
+        features = self._model.get_audio_features(torch.cat(rows).to(self._device)).pooler_output
+        return torch.nn.functional.normalize(features, dim=-1).unflatten(0, windows.shape[:2]).cpu()
+
+
+EMBEDDERS: dict[str, Callable[[str], Embedder]] = {
+    "vggish": VGGishEmbedder,
+    "clap": ClapEmbedder,
+    "audiomae": AudioMAEEmbedder,
+}
+
+
+@functools.lru_cache(maxsize=8)
+def load_embedder(name: str, device: str = "cpu") -> Embedder:
+    """Once a process."""
+    return EMBEDDERS[name](device)

@@ -66,6 +66,7 @@ def test_a_clip_that_cannot_be_scored_fails_the_score(tmp_path: Path, change, me
 
 
 def test_all_of_a_long_clip_is_heard() -> None:
+    judges = load_judges()
     flute, lute = shipped("chinese_flute_v1")[:1], shipped("chinese_lute")[:1]
     parts = (classify_clips(judges, flute) + classify_clips(judges, lute)) / 2
     assert classify_clips(judges, torch.cat([flute, lute], dim=1)) == pytest.approx(parts, abs=1e-4)

@@ -111,7 +111,7 @@ class DreamboothSpec(_Strict):
 class SamplerSpec(_Strict):
     num_inference_steps: int = 200
     scheduler: Literal["ddim", "dpmsolver++"] = "ddim"
-    """DDIM is AudioLDM2's own; DPM-Solver++ follows the same path to the same clip in a tenth of the steps."""
+    """DDIM is AudioLDM2's own; DPM-Solver++ follows the same path and needs far fewer steps."""
     guidance_scale: float = 3.5
     negative_prompt: str = ""
     mel_inversion: Literal["vocoder", "griffin_lim"] = "vocoder"

@@ -105,7 +105,8 @@ class Recipe:
     def package(self, out: Path) -> None:
         """Everything in half precision safetensors, in the layout that the full-size model has on the hub."""
         if self.kept:
-            shutil.copytree(self.kept, out, dirs_exist_ok=True)
+            if out.resolve() != self.kept.resolve():
+                shutil.copytree(self.kept, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("README.md", "measured.json"))
             self.unet().half().save_pretrained(out / "unet")
             return
         self.pipeline().to(torch.float16).save_pretrained(out, safe_serialization=True)

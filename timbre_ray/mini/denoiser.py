@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AudioLDM2UNet2DConditionModel, DDIMScheduler
+from diffusers.models.attention_processor import AttnProcessor
 from diffusers.training_utils import compute_snr
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -90,6 +91,8 @@ class Round:
     lr: float
     snr_gamma: float | None = None
     """min-SNR weighting of the loss (Hang et al. 2023): less weight on nearly clean latents; None weights all alike"""
+    bfloat16: bool = False
+    """autocast: less time a step on a CPU with AMX, more elsewhere"""
 
 
 def train_unet(
@@ -104,6 +107,8 @@ def train_unet(
     """mean, std: (num_clips, 8, 64, 16), the VAE's unscaled posterior. ``unet``: where to start from."""
     scheduler = build_scheduler()
     for one in rounds:
+        if one.bfloat16:  # plain matrix products: on the CPU fused attention's backward pass is slow in bfloat16
+            unet.set_attn_processor(AttnProcessor())
 
         def losses(step: int, generator: torch.Generator, one: Round = one, unet: nn.Module = unet) -> dict[str, Tensor]:
             clips, loa, t5, mask = conditions.draw(step >= one.num_loa_steps, 16, generator)
@@ -112,10 +117,11 @@ def train_unet(
             noise = torch.randn(latents.shape, generator=generator)
             timesteps = torch.randint(1000, (16,), generator=generator)
             noisy = scheduler.add_noise(latents, noise, timesteps)
-            predicted = unet(
-                noisy, timesteps, encoder_hidden_states=loa, encoder_hidden_states_1=t5, encoder_attention_mask_1=mask
-            ).sample
-            error = F.mse_loss(predicted, noise, reduction="none").mean((1, 2, 3))
+            with torch.autocast("cpu", torch.bfloat16, enabled=one.bfloat16):
+                predicted = unet(
+                    noisy, timesteps, encoder_hidden_states=loa, encoder_hidden_states_1=t5, encoder_attention_mask_1=mask
+                ).sample
+            error = F.mse_loss(predicted.float(), noise, reduction="none").mean((1, 2, 3))
             if one.snr_gamma is not None:
                 error = error * (one.snr_gamma / compute_snr(scheduler, timesteps)).clamp_max(1.0)
             return {"epsilon": error.mean()}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from timbre_ray.data.features import fbank, log_mel
 from timbre_ray.mini import corpus
@@ -108,8 +108,10 @@ def fit(
     """AdamW with a cosine schedule; resumes from ``work/name.ckpt``; returns the EMA (or the model) in eval mode.
 
     loss_fn(step, generator) returns named losses whose sum is minimised. Its draws come from a generator seeded by the
-    step, so that a resumed run draws what an uninterrupted one would.
+    step, so that a resumed run draws what an uninterrupted one would. Under torchrun every process draws its own batch and
+    the gradients are averaged.
     """
+    rank, world_size = _process()
     path = work / f"{name}.ckpt"
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=betas, fused=True)
@@ -119,29 +121,48 @@ def fit(
     model.train()
     saved = logged = time.monotonic()
     for step in range(start, num_steps):
-        generator = torch.Generator().manual_seed(1_000_003 * (step + 1))
-        torch.manual_seed(step)  # dropout
+        generator = torch.Generator().manual_seed(1_000_003 * (step + 1) + rank)
+        torch.manual_seed(step * world_size + rank)  # dropout
         for group in optimizer.param_groups:
             group["lr"] = lr * cosine(step, num_steps)
         losses = loss_fn(step, generator)
         total = torch.stack(list(losses.values())).sum()
         total.backward()
+        if world_size > 1:
+            _average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if ema_decay:
             _average(ema, model, min(ema_decay, (1 + step) / (10 + step)))
-        if step % 100 == 99 or step + 1 == num_steps:
+        if rank == 0 and (step % 100 == 99 or step + 1 == num_steps):
             now = time.monotonic()
             values = " ".join(f"{k} {float(v.detach()):.4f}" for k, v in losses.items())
             print(f"{name} {step + 1}/{num_steps} {values} {(now - logged) / 100:.3f} s/step", flush=True)
             logged = now
-        if time.monotonic() - saved > save_every_s:
+        if rank == 0 and time.monotonic() - saved > save_every_s:
             _save(path, parts, step + 1)
             saved = time.monotonic()
-    if start < num_steps:
+    if rank == 0 and start < num_steps:
         _save(path, parts, num_steps)
     return ema.eval()
+
+
+def _process() -> tuple[int, int]:
+    """(rank, world size): (0, 1) unless torchrun started several processes."""
+    if not distributed.is_torchelastic_launched():
+        return 0, 1
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo")
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def _average_gradients(parameters: list[nn.Parameter]) -> None:
+    """One message for all; a parameter that took no part in the step has none anywhere."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = nn.utils.parameters_to_vector(gradients)
+    distributed.all_reduce(flat)
+    nn.utils.vector_to_parameters(flat.div_(distributed.get_world_size()), gradients)
 
 
 def _resume(path: Path, parts: dict[str, Any]) -> int:

@@ -16,11 +16,12 @@ from timbre_ray.models.audiomae import AudioMAE
 
 STAGES = ("prepare", "audiomae", "vae", "classifier", "embedder", "vocoder", "clap", "language", "unet", "package", "clips", "measure")
 CLIPS = Path(__file__).parent / "clips"
-#: The committed weights were trained in these two rounds, on two machines; the second one's schedule was planned for 2,400 steps and
-#: shortened to 1,900 after 1,100 of them.
+#: The committed weights were trained in these rounds, on several machines; the second one's schedule was planned for 2,400 steps and
+#: shortened to 1,900 after 1,100 of them. The third ran as two processes (torchrun), so that a step is 32 clips.
 UNET_ROUNDS = (
     denoiser.Round(name="unet", num_steps=3600, num_loa_steps=1700, lr=8e-4),
     denoiser.Round(name="unet_2", num_steps=1900, num_loa_steps=0, lr=7e-4, snr_gamma=5.0),
+    denoiser.Round(name="unet_3", num_steps=4500, num_loa_steps=0, lr=7e-4, snr_gamma=5.0, bfloat16=True),
 )
 
 

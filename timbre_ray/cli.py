@@ -129,6 +129,12 @@ def run(
 def report(
     name: Annotated[str, typer.Argument(metavar="NAME_OR_FOLDER", help="Name of a sweep, or the folder of its results.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: reports/NAME.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="ARM", help="Arm that all others are compared with; default: the sweep's first.")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Of the baseline's mean, within which an arm is level; default: 0.1.")
+    ] = None,
     storage: Storage = None,
     results: ResultsRoot = Path("results"),
 ) -> None:
@@ -140,7 +146,10 @@ def report(
     """
     with _clear_errors():
         folder = _results_folder(name, results)
-        typer.echo(f"Report: {_build_report(folder, _store_root(folder, storage), out or Path('reports') / folder.name)}")
+        from timbre_ray import report as report_package
+
+        root, target = _store_root(folder, storage), out or Path("reports") / folder.name
+        typer.echo(f"Report: {report_package.build(folder, root, target, baseline=baseline, margin=margin)}")
 
 
 @app.command()

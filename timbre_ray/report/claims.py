@@ -6,22 +6,21 @@ import dataclasses
 from typing import Literal
 
 import pandas as pd
-from scipy import stats
 
+from timbre_ray.report.paired import paired_difference
 from timbre_ray.report.results import Arm, Results
 
 Verdict = Literal["holds", "does not hold", "cannot be told apart", "not measured"]
 Wanted = Literal["lower", "higher", "not_higher", "shown"]
-CONFIDENCE = 0.95
 MARGIN_SHARE = 0.10
 """To call a score level, a rise of this share of the reference’s mean must be ruled out; that no rise was seen is not enough."""
 RULE = (
-    "Scores are compared in pairs of the same target and the same seed. A difference counts as shown where the 95 % "
-    "interval of its mean (Student’s t over the pairs) excludes zero. “Level” or “not raised” counts as shown where the "
-    "interval reaches zero or less and rules out a rise by a tenth of the reference’s mean. A claim holds where every part "
-    "of it is shown, does not hold where one part is shown to be the other way, and otherwise cannot be told apart; one "
-    "pair has no interval. The intervals speak of other seeds on these recordings, not of other instruments, and are not "
-    "corrected for their number."
+    "Scores are compared in pairs of the same target and the same seed. A difference counts as shown where the 95 % "
+    "interval of its mean (Student’s t over seeds within targets, all targets weighing alike) excludes zero. “Level” or "
+    "“not raised” counts as shown where the interval reaches zero or less and rules out a rise by a tenth of the "
+    "reference’s mean. A claim holds where every part of it is shown, does not hold where one part is shown to be the other "
+    "way, and otherwise cannot be told apart; one seed has no interval. The intervals speak of other seeds on these "
+    "recordings, not of other instruments, and are not corrected for their number."
 )
 FAD, DUET_RANK, PIANO = "fad_held_out", "duet_partner_rank", "partner_confidence"
 METRIC_NAMES = {FAD: "FAD (held-out)", DUET_RANK: "piano’s rank in the duet", PIANO: "confidence in the solo piano"}
@@ -85,27 +84,21 @@ def compare(results: Results, metric: str, wanted: Wanted, left: Side, right: Si
     pairs = pd.concat({"left": one, "right": other}, axis=1, join="inner")
     if pairs.empty:
         return None
-    differences = pairs["left"] - pairs["right"]
+    means = pairs.groupby(level="target").mean().mean()  # targets weigh alike, as in the difference
+    differences = (pairs["left"] - pairs["right"]).groupby(level="target")
+    found = paired_difference({str(target): values.to_numpy() for target, values in differences})
     return Comparison(
         metric=metric,
         wanted=wanted,
         left=left.text,
         right=right.text,
-        left_mean=float(pairs["left"].mean()),
-        right_mean=float(pairs["right"].mean()),
-        difference=float(differences.mean()),
-        interval=_interval(differences),
-        num_pairs=len(pairs),
-        by_target=tuple((str(t), float(d)) for t, d in differences.groupby(level="target").mean().items()),
+        left_mean=float(means["left"]),
+        right_mean=float(means["right"]),
+        difference=found.mean,
+        interval=found.interval,
+        num_pairs=found.num_pairs,
+        by_target=found.by_target,
     )
-
-
-def _interval(differences: pd.Series) -> tuple[float, float] | None:
-    if len(differences) < 2:
-        return None
-    mean, error = float(differences.mean()), float(stats.sem(differences))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * error
-    return mean - half, mean + half
 
 
 def judge_all(results: Results) -> tuple[Judgement, ...]:

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 from timbre_ray.report import summary
 from timbre_ray.report.claims import METRIC_NAMES, RULE, Comparison, Judgement, number
+from timbre_ray.report.comparisons import Contrast, Contrasts
 from timbre_ray.report.results import Results
 from timbre_ray.report.tables import COMMON_NOTE, Table
-from timbre_ray.report.textforms import escape_markdown, markdown
+from timbre_ray.report.textforms import escape_markdown, interval_text, markdown, p_text
 
 
-def render(results: Results, tables: Sequence[Table], judgements: Sequence[Judgement]) -> str:
+def render(results: Results, tables: Sequence[Table], judgements: Sequence[Judgement], contrasts: Contrasts) -> str:
     question = escape_markdown(str(results.sweep.get("question", "")))
     parts = [f"# {escape_markdown(results.name)}"]
     parts += [f"**Question.** {question}"] if question else []
-    parts.append("**Answer.** " + " ".join(escape_markdown(s) for s in summary.answer(results, judgements)))
+    parts.append("**Answer.** " + " ".join(escape_markdown(s) for s in summary.answer(results, judgements, contrasts)))
     parts.append("**How complete.** " + escape_markdown(summary.completeness(results)))
     if results.with_status("failed"):
         parts.append("| failed trial | stage | reason |\n|:--|:--|:--|\n" + "\n".join(_failed_lines(results)))
@@ -23,6 +24,8 @@ def render(results: Results, tables: Sequence[Table], judgements: Sequence[Judge
     parts.append("## Claims")
     parts += [_claim(judgement) for judgement in judgements]
     parts.append(f"Rule: {RULE}")
+    if contrasts.found:
+        parts += [f"## Every arm against {escape_markdown(str(contrasts.baseline))}", _contrast_table(contrasts), contrasts.rule]
     parts.append("## Tables")
     parts += [summary.READING, COMMON_NOTE]
     for table in tables:
@@ -46,9 +49,20 @@ def _claim(judgement: Judgement) -> str:
     return "\n".join([text, "", head, *map(_comparison, judgement.comparisons)])
 
 
+def _contrast_table(contrasts: Contrasts) -> str:
+    head = "| score | arm | mean | baseline | difference | 95 % interval | p, corrected | pairs | verdict |"
+    return "\n".join([head, "|:--|:--|--:|--:|--:|--:|--:|--:|:--|", *map(_contrast, contrasts.found)])
+
+
+def _contrast(c: Contrast) -> str:
+    means = number(c.arm_mean), number(c.baseline_mean), number(c.difference.mean, signed=True)
+    p = "–" if c.p_adjusted is None else p_text(c.p_adjusted)
+    cells = [METRIC_NAMES[c.metric], escape_markdown(c.arm), *means, interval_text(c.difference.interval), p]
+    return f"| {' | '.join([*cells, str(c.difference.num_pairs), c.verdict_text])} |"
+
+
 def _comparison(c: Comparison) -> str:
-    interval = f"{number(c.interval[0], signed=True)} to {number(c.interval[1], signed=True)}" if c.interval else "–"
     sides = [f"{escape_markdown(c.left)}: {number(c.left_mean)}", f"{escape_markdown(c.right)}: {number(c.right_mean)}"]
     outcome = "beside it" if c.wanted == "shown" else c.outcome
-    cells = [METRIC_NAMES[c.metric], *sides, number(c.difference, signed=True), interval, str(c.num_pairs), outcome]
+    cells = [METRIC_NAMES[c.metric], *sides, number(c.difference, signed=True), interval_text(c.interval), str(c.num_pairs), outcome]
     return f"| {' | '.join(cells)} |"

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from timbre_ray.report import claims, summary, textforms
 from timbre_ray.report.claims import Judgement
+from timbre_ray.report.comparisons import Contrasts
 from timbre_ray.report.figures import Drawing
 from timbre_ray.report.listening import Listening
 from timbre_ray.report.paper import COLUMN_HEADER
@@ -24,6 +25,7 @@ def render(
     results: Results,
     tables: Sequence[Table],
     judgements: Sequence[Judgement],
+    contrasts: Contrasts,
     drawings: Sequence[Drawing],
     heard: Sequence[Listening],
 ) -> str:
@@ -40,6 +42,7 @@ def render(
         results=results,
         tables=tables,
         judgements=judgements,
+        contrasts=contrasts,
         # Built here from escaped text, so it may enter the page as it is.
         drawings=[(drawing, Markup(drawing.svg)) for drawing in drawings],
         heard=heard,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timbre_ray.report.claims import FAD, PIANO, Judgement, Verdict, number
+from timbre_ray.report.comparisons import Contrasts, sentence
 from timbre_ray.report.results import Results
 
 READING = (
@@ -33,7 +34,7 @@ class Failure:
     reason: str
 
 
-def answer(results: Results, judgements: Sequence[Judgement]) -> list[str]:
+def answer(results: Results, judgements: Sequence[Judgement], contrasts: Contrasts) -> list[str]:
     """Sentences made from the verdicts and the last step's means."""
     if results.frame.empty:
         return ["No trial has finished yet, so nothing is measured."]
@@ -45,7 +46,8 @@ def answer(results: Results, judgements: Sequence[Judgement]) -> list[str]:
     if len(sentences) == 1:
         sentences[0] = f"all {sentences[0]}"
     total = f"Of the paper’s {_WORDS[len(judgements)]} claims, {', '.join(sentences)}."
-    return [total, *_trade_off(results)]
+    compared = sentence(contrasts)
+    return [total, *([compared] if compared else []), *_trade_off(results)]
 
 
 def _trade_off(results: Results) -> list[str]:

@@ -7,12 +7,17 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from timbre_ray.report.claims import number
+from timbre_ray.report.comparisons import Contrasts
 from timbre_ray.report.paper import COLUMN_HEADER
 from timbre_ray.report.results import Results
 from timbre_ray.report.tables import COMMON_NOTE, Cell, Column, Row, Table
 
 NOTHING = "–"
 CSV_HEADER = ("target", "row", "metric", "step", "mean", "std", "num_seeds", "num_clips", "paper")
+CONTRAST_HEADER = (
+    "metric", "arm", "baseline", "mean", "baseline_mean", "difference", "low", "high", "p_adjusted", "margin", "num_pairs", "verdict",
+)  # fmt: skip
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "é": r"\'e", "±": r"$\pm$", "−": "$-$", "–": "--", "’": "'",
@@ -31,6 +36,26 @@ def write_all(tables: Sequence[Table], results: Results, folder: Path) -> None:
             writer.writerows(_csv_lines(table))
         (folder / f"{table.slug}.tex").write_text(latex(table), encoding="utf-8")
     results.frame.drop(columns="final").to_csv(folder / "trials.csv", index=False, lineterminator="\n")
+
+
+def write_contrasts(contrasts: Contrasts, folder: Path) -> None:
+    """comparisons.csv: every arm against the baseline; empty but for its header where there is nothing to compare."""
+    with (folder / "comparisons.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(CONTRAST_HEADER)
+        for c in contrasts.found:
+            low, high = c.difference.interval or ("", "")
+            p = "" if c.p_adjusted is None else c.p_adjusted
+            scores = [c.arm_mean, c.baseline_mean, c.difference.mean, low, high, p, c.margin]
+            writer.writerow([c.metric, c.arm, c.baseline, *scores, c.difference.num_pairs, c.verdict_text])
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    return f"{number(interval[0], signed=True)} to {number(interval[1], signed=True)}" if interval else NOTHING
+
+
+def p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def digits_of(table: Table) -> dict[Column, int]:

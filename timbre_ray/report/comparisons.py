@@ -1,0 +1,141 @@
+"""Every arm against one baseline arm, at the last step: effect, interval, corrected test and a plain verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Literal
+
+import pandas as pd
+from scipy import stats
+
+from timbre_ray.report.claims import DUET_RANK, FAD, METRIC_NAMES, PIANO, number
+from timbre_ray.report.paired import PairedDifference, paired_difference
+from timbre_ray.report.results import Results
+
+Verdict = Literal["better", "worse", "level", "cannot be told apart"]
+FALSE_DISCOVERY_RATE = 0.05
+DEFAULT_MARGIN = 0.10
+LOWER_IS_BETTER = {FAD: True, DUET_RANK: True, PIANO: False}
+MANY_SEEDS = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """One arm against the baseline in one score."""
+
+    metric: str
+    arm: str
+    baseline: str
+    arm_mean: float
+    baseline_mean: float
+    difference: PairedDifference
+    """Arm minus baseline."""
+    margin: float
+    """Differences below it do not matter, in the score's own unit."""
+    p_adjusted: float | None
+    """Benjamini and Hochberg over all contrasts of the report; None for one pair."""
+
+    @property
+    def verdict(self) -> Verdict:
+        interval = self.difference.interval
+        if interval is None or self.p_adjusted is None:
+            return "cannot be told apart"
+        low, high = interval
+        if -self.margin < low and high < self.margin:
+            return "level"
+        if self.p_adjusted < FALSE_DISCOVERY_RATE:
+            return "better" if (self.difference.mean < 0) == LOWER_IS_BETTER[self.metric] else "worse"
+        return "cannot be told apart"
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict; where none could be reached, about how many more seeds might reach one."""
+        more = self.difference.num_more_seeds(self.margin) if self.verdict == "cannot be told apart" else None
+        if more is None:
+            return self.verdict
+        return f"{self.verdict}: {f'about {more}' if more <= MANY_SEEDS else f'more than {MANY_SEEDS}'} more seed{'s' * (more > 1)}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contrasts:
+    baseline: str | None
+    """None: fewer than two arms have finished trials."""
+    margin_share: float
+    found: tuple[Contrast, ...]
+
+    @property
+    def rule(self) -> str:
+        return (
+            f"At the last step, in pairs of the same target and seed. Better or worse: a paired t-test over seeds within targets, "
+            f"corrected over all {len(self.found)} comparisons of this table (Benjamini and Hochberg): of these verdicts at most "
+            f"{FALSE_DISCOVERY_RATE:.0%} are expected to be false. Level: the 95 % interval lies within {self.margin_share:.0%} of the "
+            "baseline’s mean. The number of seeds is what would decide with a chance of 80 %, were effect and spread as they "
+            "are here; few seeds know either only roughly."
+        )
+
+
+def contrast_all(results: Results, *, baseline: str | None = None, margin: float = DEFAULT_MARGIN) -> Contrasts:
+    """Every other arm against ``baseline`` (default: the sweep's first arm that has finished trials).
+
+    margin: share of the baseline's mean within which two arms count as level. Raises ValueError for an arm that is not there.
+    """
+    if not margin > 0:
+        raise ValueError(f"margin={margin}: must be above 0 (a share of the baseline's mean)")
+    finished = [arm.label for arm in results.arms if (results.frame["arm"] == arm.label).any()]
+    if baseline is not None and baseline not in finished:
+        near = difflib.get_close_matches(baseline, finished, n=1)
+        raise ValueError(f"baseline={baseline!r}: no such arm with a finished trial; " + _choices(near, finished))
+    if len(finished) < 2:
+        return Contrasts(baseline=None, margin_share=margin, found=())
+    base = baseline or finished[0]
+    drafts = [_contrast(results, metric, arm, base, margin) for metric in LOWER_IS_BETTER for arm in finished if arm != base]
+    return Contrasts(baseline=base, margin_share=margin, found=_corrected([draft for draft in drafts if draft is not None]))
+
+
+def _choices(near: list[str], finished: list[str]) -> str:
+    return f"nearest: {near[0]}" if near else f"the arms are {', '.join(finished) or 'none yet'}"
+
+
+def _contrast(results: Results, metric: str, arm: str, baseline: str, margin: float) -> Contrast | None:
+    """Without correction; None where the two share no pair."""
+    sides = {"arm": results.values(arm, metric, step=None), "baseline": results.values(baseline, metric, step=None)}
+    pairs = pd.concat(sides, axis=1, join="inner")
+    if pairs.empty:
+        return None
+    means = pairs.groupby(level="target").mean().mean()  # targets weigh alike, as in the difference
+    differences = (pairs["arm"] - pairs["baseline"]).groupby(level="target")
+    return Contrast(
+        metric=metric,
+        arm=arm,
+        baseline=baseline,
+        arm_mean=float(means["arm"]),
+        baseline_mean=float(means["baseline"]),
+        difference=paired_difference({str(target): values.to_numpy() for target, values in differences}),
+        margin=margin * abs(float(means["baseline"])),
+        p_adjusted=None,
+    )
+
+
+def _corrected(drafts: list[Contrast]) -> tuple[Contrast, ...]:
+    tested = [draft for draft in drafts if draft.difference.p_value is not None]
+    adjusted = stats.false_discovery_control([draft.difference.p_value for draft in tested]) if tested else ()
+    values = {id(draft): float(p) for draft, p in zip(tested, adjusted, strict=True)}
+    return tuple(dataclasses.replace(draft, p_adjusted=values.get(id(draft))) for draft in drafts)
+
+
+def sentence(contrasts: Contrasts) -> str | None:
+    """What the verdicts say, for the report's first screen; None where nothing was compared."""
+    if not contrasts.found or all(c.difference.interval is None for c in contrasts.found):
+        return None
+    parts = []
+    for metric in LOWER_IS_BETTER:
+        own = [c for c in contrasts.found if c.metric == metric]
+        told = [
+            f"{verdict} {', '.join(f'{c.arm} ({number(c.difference.mean, signed=True)})' for c in own if c.verdict == verdict)}"
+            for verdict in ("better", "worse")
+            if any(c.verdict == verdict for c in own)
+        ]
+        if own:
+            parts.append(f"{METRIC_NAMES[metric]}: {', '.join(told) or 'none better or worse'}")
+    return f"Against {contrasts.baseline} at the last step: {'; '.join(parts)}."

@@ -204,10 +204,11 @@ def test_orphaned_and_unplanned_trials_are_left_out(tmp_path: Path) -> None:
 def test_the_page_is_escaped_and_needs_nothing_else(tmp_path: Path) -> None:
     folder, store = write_sweep(tmp_path, seeds=(0,))
     page = report.build(folder, store, tmp_path / "out").read_text()
-    assert "<script" not in page and "&lt;script&gt;alert" in page
+    assert page.count("<script") == 1 and "&lt;script&gt;alert" in page
     assert "http://" not in page and "https://" not in page
-    assert all(source.startswith("data:audio/ogg;base64,") for source in re.findall(r'src="([^"]*)"', page))
-    assert page.count("<audio") == 2 * (1 + 3 + 3 * len(ARMS))
+    sources = [source.partition(",")[0] for source in re.findall(r'src="([^"]*)"', page)]
+    assert sources.count("data:audio/ogg;base64") == sources.count("data:image/png;base64") == 2 * (1 + 3 + 3 * len(ARMS))
+    assert len(sources) == 2 * page.count("<audio")
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
@@ -289,11 +290,51 @@ def test_clips_of_a_table_have_one_level(tmp_path: Path) -> None:
     folder, store = write_sweep(tmp_path, seeds=(0,))
     levels = []
     for row in gather(load(folder), store)[0].rows:
-        for player in row.players.values():
-            samples, _ = soundfile.read(BytesIO(b64decode((player.uri or "").partition(",")[2])))
+        for clip in filter(None, row.clips):
+            samples, _ = soundfile.read(BytesIO(b64decode((clip.uri or "").partition(",")[2])))
             levels.append(20 * np.log10(np.sqrt(np.mean(samples[800:-800] ** 2))))
     assert max(levels) - min(levels) < 0.5
     assert np.mean(levels) == pytest.approx(-20, abs=1)
+
+
+def test_listening_shows_every_seed_and_the_references_once(tmp_path: Path) -> None:
+    from timbre_ray.report.listening import gather
+
+    folder, store = write_sweep(tmp_path)
+    table = gather(load(folder), store)[1]
+    assert table.columns == ("a recording", "untouched backbone", *ARMS)
+    assert [(row.prompt, row.seed) for row in table.rows] == [(p, s) for p in ("solo", "duet", "piano") for s in (0, 1, 2)]
+    assert [row.clips[0] is not None for row in table.rows] == [True] + [False] * 8
+    assert [row.clips[1] is not None for row in table.rows] == [True, False, False] * 3
+    assert all(clip and clip.is_arm for row in table.rows for clip in row.clips[2:])
+
+
+def test_a_large_sweep_says_how_much_of_it_can_be_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from timbre_ray.report import listening
+
+    folder, store = write_sweep(tmp_path)
+    monkeypatch.setattr(listening, "MAX_CLIPS", 2 * 3 * len(ARMS) * 2)  # room for two seeds
+    table = listening.gather(load(folder), store)[0]
+    assert table.note == f"Showing 2 of 3 seeds and {len(ARMS)} of {len(ARMS)} arms."
+    monkeypatch.setattr(listening, "MAX_CLIPS", 2 * 3 * 2)
+    table = listening.gather(load(folder), store)[0]
+    assert table.note == f"Showing 1 of 3 seeds and 2 of {len(ARMS)} arms."
+
+
+def test_a_picture_of_a_tone_is_bright_at_its_pitch() -> None:
+    from base64 import b64decode
+    from io import BytesIO
+
+    from PIL import Image
+
+    from timbre_ray.report.embedding import HEIGHT_PX, mel_picture_uri
+
+    def brightest(frequency_hz: float) -> int:
+        uri = mel_picture_uri(np.sin(2 * np.pi * frequency_hz * np.arange(32000) / 16000), 16000)
+        shades = np.asarray(Image.open(BytesIO(b64decode(uri.partition(",")[2]))).convert("L"))
+        return int(shades.mean(1).argmax())
+
+    assert HEIGHT_PX > brightest(200) > brightest(1000) > brightest(4000) > 0
 
 
 def test_a_grid_over_other_settings_keeps_them_apart(tmp_path: Path) -> None:

@@ -1,53 +1,69 @@
-"""Clips to listen to: the same clip index (so the same initial noise) of every arm, at one loudness, as data URIs."""
+"""Clips to listen to: rows are prompts and seeds, columns the recording, the untouched backbone and the arms.
+
+All of a target's clips begin from the same noise (clip 0) and are brought to one loudness, as data URIs.
+"""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
+from timbre_ray.report.embedding import mel_picture_uri, ogg_uri
 from timbre_ray.report.results import Results
 from timbre_ray.store import Store
 
 CLIP = 0
-PROMPTS = ("solo", "duet", "partner")
+PROMPTS = {"solo": "solo", "duet": "duet", "partner": "piano"}
+"""Prompts of an evaluation, and how the page names them."""
+RECORDING, UNTOUCHED = "a recording", "untouched backbone"
 LOUDEST_RMS = 0.1
 """Linear, full scale = 1: clips are never raised above -20 dBFS."""
 HEADROOM_PEAK = 0.89
 """The codec may overshoot a sample's peak by about 1 dB."""
 SILENCE_RMS = 1e-5
+MAX_CLIPS = 300
+"""Of the arms, in the whole page: 4 MB. Beyond, fewer seeds are shown, then fewer arms."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Player:
-    """One clip; ``uri`` None: ``note`` says why there is nothing to hear."""
+class Clip:
+    """One cell; ``uri`` None: ``note`` says why there is nothing to hear."""
 
     label: str
+    column: str
+    is_arm: bool
     uri: str | None
+    picture: str | None
     note: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ListeningRow:
-    label: str
-    players: Mapping[str, Player]
-    """By column: real, solo, duet, partner."""
+class Row:
+    prompt: str
+    """solo, duet or partner."""
+    text: str
+    """The prompt itself."""
+    seed: int
+    is_first: bool
+    """First seed of its prompt: the references stand here, for they are the same at every seed."""
+    clips: tuple[Clip | None, ...]
+    """By column; None: nothing there."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Listening:
     target: str
-    prompts: Mapping[str, str]
-    """Prompt text of each column, as the clips' own record has it."""
-    rows: tuple[ListeningRow, ...]
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    note: str
+    """What is left out; empty where all is shown."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,40 +73,55 @@ class _Found:
     prompt: str
 
 
+_Cells = dict[tuple[str, int, str], "_Found | str"]
+"""(prompt, seed, column) -> the clip, or why it is not there."""
+
+
 def gather(results: Results, store_root: Path) -> tuple[Listening, ...]:
-    """One listening table a target: the real clip, the untouched backbone, then each arm's first finished seed at its end."""
+    """One listening table a target: the real clip, the untouched backbone, then each arm's last step at every seed shown."""
     store = Store(store_root)
     tables = []
     for target in results.targets:
-        found: dict[str, dict[str, _Found | str]] = {}
-        real = results.baselines.get(target, {}).get("audio", {}).get("real")
-        if real:
-            found["a recording"] = {"solo": _read(store, "encode", real, f"train_{CLIP:04d}.flac")}
-        if results.untouched:
-            evaluation = _evaluation(results, results.untouched.label, target, first_step=True)
-            if evaluation and evaluation["step"] == 0:
-                found["untouched backbone"] = _clips(store, evaluation)
-        for arm in results.arms:
-            evaluation = _evaluation(results, arm.label, target, first_step=False)
-            if evaluation:
-                found[arm.label] = _clips(store, evaluation)
-        if found:
-            tables.append(_level(target, found))
+        own = results.frame[results.frame["target"] == target]
+        seeds, arms = sorted({int(seed) for seed in own["seed"]}), [a.label for a in results.arms if (own["arm"] == a.label).any()]
+        room = MAX_CLIPS // (len(PROMPTS) * len(results.targets))
+        shown_arms = arms[: max(1, room)]
+        shown_seeds = seeds[: max(1, room // max(1, len(shown_arms)))]
+        cells = dict(_references(results, store, target, shown_seeds[:1]))
+        for arm in shown_arms:
+            for seed in shown_seeds:
+                cells |= _clips(store, _evaluation(results, arm, target, seed, last=True), seed, arm)
+        if cells:
+            left_out = f"Showing {len(shown_seeds)} of {len(seeds)} seeds and {len(shown_arms)} of {len(arms)} arms."
+            note = left_out if (len(shown_seeds), len(shown_arms)) < (len(seeds), len(arms)) else ""
+            tables.append(_table(target, [RECORDING, UNTOUCHED, *shown_arms], cells, note))
     return tuple(tables)
 
 
-def _evaluation(results: Results, arm: str, target: str, *, first_step: bool) -> Mapping[str, Any] | None:
-    own = results.frame[(results.frame["arm"] == arm) & (results.frame["target"] == target)].sort_values("seed")
+def _references(results: Results, store: Store, target: str, seeds: Sequence[int]) -> Iterator[tuple[tuple[str, int, str], Any]]:
+    real = results.baselines.get(target, {}).get("audio", {}).get("real")
+    for seed in seeds:
+        if real:
+            yield ("solo", seed, RECORDING), _read(store, "encode", real, f"train_{CLIP:04d}.flac")
+        if results.untouched:
+            evaluation = _evaluation(results, results.untouched.label, target, seed, last=False)
+            if evaluation and evaluation["step"] == 0:
+                yield from _clips(store, evaluation, seed, UNTOUCHED).items()
+
+
+def _evaluation(results: Results, arm: str, target: str, seed: int, *, last: bool) -> Mapping[str, Any] | None:
+    frame = results.frame
+    own = frame[(frame["arm"] == arm) & (frame["target"] == target) & (frame["seed"] == seed)]
     if own.empty:
         return None
     trial = next(t for t in results.trials if t["trial_id"] == own["trial_id"].iloc[0])
-    choose = min if first_step else max
-    return choose(trial["evaluations"], key=lambda evaluation: evaluation["step"])
+    return (max if last else min)(trial["evaluations"], key=lambda evaluation: evaluation["step"])
 
 
-def _clips(store: Store, evaluation: Mapping[str, Any]) -> dict[str, _Found | str]:
-    keys = evaluation.get("audio", {})
-    return {prompt: _read(store, "generate", keys[prompt], f"clip_{CLIP:04d}.flac") for prompt in PROMPTS if prompt in keys}
+def _clips(store: Store, evaluation: Mapping[str, Any] | None, seed: int, column: str) -> _Cells:
+    keys = evaluation.get("audio", {}) if evaluation else {}
+    name = f"clip_{CLIP:04d}.flac"
+    return {(prompt, seed, column): _read(store, "generate", keys[prompt], name) for prompt in PROMPTS if prompt in keys}
 
 
 def _read(store: Store, stage: str, key: str, name: str) -> _Found | str:
@@ -104,35 +135,33 @@ def _read(store: Store, stage: str, key: str, name: str) -> _Found | str:
     return _Found(samples=samples.mean(axis=1), sample_rate_hz=rate, prompt=str(prompt))
 
 
-def _level(target: str, found: Mapping[str, Mapping[str, _Found | str]]) -> Listening:
-    """Every clip of the table at one RMS, the highest at which none clips."""
-    clips = [clip for row in found.values() for clip in row.values() if isinstance(clip, _Found) and _rms(clip) > SILENCE_RMS]
-    level = min([LOUDEST_RMS, *(HEADROOM_PEAK * _rms(clip) / float(np.abs(clip.samples).max()) for clip in clips)])
+def _table(target: str, wanted: Sequence[str], cells: _Cells, note: str) -> Listening:
+    """Every clip at one RMS, the highest at which none clips."""
+    heard = [clip for clip in cells.values() if isinstance(clip, _Found) and _rms(clip) > SILENCE_RMS]
+    level = min([LOUDEST_RMS, *(HEADROOM_PEAK * _rms(clip) / float(np.abs(clip.samples).max()) for clip in heard)])
+    columns = tuple(column for column in wanted if any(key[2] == column for key in cells))
     rows = []
-    for label, row in found.items():
-        players = {prompt: _player(f"{label}, {prompt}", clip, level) for prompt, clip in row.items()}
-        rows.append(ListeningRow(label=label, players=players))
-    prompts = {
-        prompt: clip.prompt for row in found.values() for prompt, clip in row.items() if isinstance(clip, _Found) and clip.prompt
-    }
-    return Listening(target=target, prompts=prompts, rows=tuple(rows))
+    for prompt, name in PROMPTS.items():
+        seeds = sorted({seed for kind, seed, _ in cells if kind == prompt})
+        texts = [c.prompt for (kind, _, _), c in cells.items() if kind == prompt and isinstance(c, _Found) and c.prompt]
+        for seed in seeds:
+            clips = tuple(_clip(f"{column}, {name}, seed {seed}", column, cells.get((prompt, seed, column)), level) for column in columns)
+            rows.append(Row(prompt=name, text=texts[0] if texts else "", seed=seed, is_first=seed == seeds[0], clips=clips))
+    return Listening(target=target, columns=columns, rows=tuple(rows), note=note)
 
 
-def _player(label: str, clip: _Found | str, level: float) -> Player:
-    if isinstance(clip, str):
-        return Player(label=label, uri=None, note=clip)
-    rms = _rms(clip)
-    if rms <= SILENCE_RMS:
-        return Player(label=label, uri=None, note="silence")
-    return Player(label=label, uri=_ogg_uri(clip.samples * (level / rms), clip.sample_rate_hz), note="")
+def _clip(label: str, column: str, found: _Found | str | None, level: float) -> Clip | None:
+    if found is None:
+        return None
+    is_arm = column not in (RECORDING, UNTOUCHED)
+    silent = not isinstance(found, str) and _rms(found) <= SILENCE_RMS
+    if isinstance(found, str) or silent:
+        note = found if isinstance(found, str) else "silence"
+        return Clip(label=label, column=column, is_arm=is_arm, uri=None, picture=None, note=note)
+    samples, rate = found.samples * (level / _rms(found)), found.sample_rate_hz
+    uri, picture = ogg_uri(samples, rate), mel_picture_uri(samples, rate)
+    return Clip(label=label, column=column, is_arm=is_arm, uri=uri, picture=picture, note="")
 
 
 def _rms(clip: _Found) -> float:
     return math.sqrt(float(np.mean(np.square(clip.samples, dtype=np.float64))))
-
-
-def _ogg_uri(samples: np.ndarray, sample_rate_hz: int) -> str:
-    """Opus in Ogg: 10.4 kB for 2.56 s at 16 kHz as measured, where Vorbis at its default takes 11 to 16 kB."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, sample_rate_hz, format="OGG", subtype="OPUS")
-    return "data:audio/ogg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

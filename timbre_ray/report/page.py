@@ -18,7 +18,6 @@ from timbre_ray.report.results import Results
 from timbre_ray.report.tables import COMMON_NOTE, Table
 
 _FOLDER = Path(__file__).parent
-LISTENING_COLUMNS = (("solo", "solo"), ("duet", "duet"), ("partner", "piano"))
 
 
 def render(
@@ -46,8 +45,8 @@ def render(
         # Built here from escaped text, so it may enter the page as it is.
         drawings=[(drawing, Markup(drawing.svg)) for drawing in drawings],
         heard=heard,
-        listening_columns=LISTENING_COLUMNS,
         css=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
+        script=Markup((_FOLDER / "page.js").read_text(encoding="utf-8")),
         summary=summary,
         claims=claims,
         forms=textforms,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from timbre_ray import cli_classifier, cli_data
+from timbre_ray import cli_classifier, cli_data, cli_status
 
 if TYPE_CHECKING:
     from timbre_ray.cluster.run import Outcome
@@ -123,6 +123,21 @@ def run(
             _print_tables(page.with_name("report.md"))
             typer.echo(f"Report: {page}")
         raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def status(
+    name: Annotated[str, typer.Argument(metavar="NAME_OR_FOLDER", help="Name of a sweep, or the folder of its results.")],
+    results: ResultsRoot = Path("results"),
+) -> None:
+    """Show how a sweep stands: trials by state, the latest scores, reasons of failures. Also while it runs.
+
+    \b
+    Example:
+      timbre-ray status mini-ablation
+    """
+    with _clear_errors():
+        cli_status.show_status(_results_folder(name, results))
 
 
 @app.command()

@@ -46,7 +46,7 @@ def write_record(folder: Path, **changes) -> dict:
     return record | changes
 
 
-@pytest.mark.parametrize("command", [[], ["plan"], ["run"], ["report"], ["generate"], ["data"], ["data", "prepare"]])
+@pytest.mark.parametrize("command", [[], ["plan"], ["run"], ["report"], ["status"], ["generate"], ["data"], ["data", "prepare"]])
 def test_help_has_an_example(command):
     result = runner.invoke(cli.app, [*command, "--help"])
     assert result.exit_code == 0
@@ -138,8 +138,10 @@ def test_report_writes_beside_the_name(sweep_file, monkeypatch):
     from timbre_ray import report
 
     write_record(Path("results/small"))
-    monkeypatch.setattr(report, "build", lambda results, store, out: out / "index.html", raising=False)
-    result = runner.invoke(cli.app, ["report", "small"])
+    asked = []
+    monkeypatch.setattr(report, "build", lambda results, store, out, **how: asked.append(how) or out / "index.html")
+    result = runner.invoke(cli.app, ["report", "small", "--baseline", "large-gpt2", "--margin", "0.2"])
+    assert asked == [{"baseline": "large-gpt2", "margin": 0.2}]
     assert result.exit_code == 0, result.output
     assert "reports/small/index.html" in result.output
 

@@ -91,6 +91,8 @@ class Round:
     lr: float
     snr_gamma: float | None = None
     """min-SNR weighting of the loss (Hang et al. 2023): less weight on nearly clean latents; None weights all alike"""
+    num_processes: int = 1
+    """of 16 clips a step each; more than one: run the stage by ``torchrun --nproc-per-node``"""
     bfloat16: bool = False
     """autocast: less time a step on a CPU with AMX, more elsewhere"""
 
@@ -126,5 +128,7 @@ def train_unet(
                 error = error * (one.snr_gamma / compute_snr(scheduler, timesteps)).clamp_max(1.0)
             return {"epsilon": error.mean()}
 
-        unet = fit(one.name, unet, losses, work=work, num_steps=one.num_steps, lr=one.lr, ema_decay=0.999).requires_grad_(True)
+        unet = fit(
+            one.name, unet, losses, work=work, num_steps=one.num_steps, lr=one.lr, ema_decay=0.999, num_processes=one.num_processes
+        ).requires_grad_(True)
     return unet.requires_grad_(False)

@@ -104,20 +104,23 @@ def fit(
     ema_decay: float = 0.0,
     save_every_s: float = 60.0,
     betas: tuple[float, float] = (0.9, 0.99),
+    num_processes: int = 1,
 ) -> nn.Module:
     """AdamW with a cosine schedule; resumes from ``work/name.ckpt``; returns the EMA (or the model) in eval mode.
 
     loss_fn(step, generator) returns named losses whose sum is minimised. Its draws come from a generator seeded by the
-    step, so that a resumed run draws what an uninterrupted one would. Under torchrun every process draws its own batch and
-    the gradients are averaged.
+    step, so that a resumed run draws what an uninterrupted one would. With ``num_processes`` above one (torchrun) every
+    process draws its own batch and the gradients are averaged. Raises ValueError where another number of them was started.
     """
-    rank, world_size = _process()
     path = work / f"{name}.ckpt"
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=betas, fused=True)
     ema = copy.deepcopy(model).requires_grad_(False) if ema_decay else model
     parts = {"model": model, "ema": ema, "optimizer": optimizer}
     start = _resume(path, parts)
+    rank, world_size = _process()
+    if start < num_steps and world_size != num_processes:
+        raise ValueError(f"{name}: its batch is that of {num_processes} process(es), not {world_size}: torchrun --nproc-per-node N")
     model.train()
     saved = logged = time.monotonic()
     for step in range(start, num_steps):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from timbre_ray.data.features import log_mel, normalise_waveform
 from timbre_ray.evaluate.frechet import frechet_distance
 from timbre_ray.evaluate.scorer import classify_clips, embed_clips
 from timbre_ray.mini import corpus, fit
+from timbre_ray.mini.denoiser import Round
 from timbre_ray.mini.perceptual import class_names
 from timbre_ray.models.backbone import Backbone, Judges, load_backbone, load_judges
 from timbre_ray.models.griffin_lim import invert_mel
@@ -74,7 +75,7 @@ def measure_prompts(backbone: Backbone, judges: Judges, num_each: int) -> dict[s
     classes = judges.classifier.classes
     solos = {
         name: top_share(classify_clips(judges, clips), classes, [(name,)] * num_each, 1)
-        for name, clips in play_solos(backbone, num_each, SAMPLER).items()
+        for name, clips in play_solos(backbone, num_each, SAMPLER, seed=1).items()
     }
     duets = {}
     for name in corpus.INSTRUMENTS:
@@ -86,13 +87,16 @@ def measure_prompts(backbone: Backbone, judges: Judges, num_each: int) -> dict[s
 
 
 def measure_guidance(work: Path, backbone: Backbone, judges: Judges, num_each: int) -> list[dict[str, float]]:
-    """The sweeps' guidance scale is chosen on this, known instruments alone: accuracy of solos, and their FAD to held-out solos."""
+    """The sweeps' guidance scale is chosen on this: accuracy of solos, and their FAD to held-out solos.
+
+    Known instruments alone, and other noise than ``measure_prompts`` has, so that its figures are not of the clips chosen on.
+    """
     data = fit.load(work, "test")
     solo = [i for i, row in enumerate(data["names"]) if len(row) == 1]
     reference = embed_clips("vggish", data["waveform"][solo].float())
     rows = []
     for scale in GUIDANCE_SCALES:
-        clips = play_solos(backbone, num_each, dataclasses.replace(SAMPLER, guidance_scale=scale))
+        clips = play_solos(backbone, num_each, dataclasses.replace(SAMPLER, guidance_scale=scale), seed=4)
         heard = classify_clips(judges, torch.cat(list(clips.values())))
         names = [(name,) for name in clips for _ in range(num_each)]
         rows.append({
@@ -103,12 +107,12 @@ def measure_guidance(work: Path, backbone: Backbone, judges: Judges, num_each: i
     return rows
 
 
-def play_solos(backbone: Backbone, num_each: int, sampler: SamplerSpec) -> dict[str, Tensor]:
+def play_solos(backbone: Backbone, num_each: int, sampler: SamplerSpec, *, seed: int) -> dict[str, Tensor]:
     """Instrument -> (num_each, samples) of "A recording of a {instrument}."."""
     clips = {}
     for name in corpus.INSTRUMENTS:
         article = "an" if name[0] in "aeiou" else "a"
-        clips[name] = _play(backbone, f"A recording of {article} {name}.", num_each, seed=1, sampler=sampler)
+        clips[name] = _play(backbone, f"A recording of {article} {name}.", num_each, seed=seed, sampler=sampler)
     return clips
 
 
@@ -164,8 +168,9 @@ def measure(work: Path, num_each: int = 8) -> dict[str, Any]:
     }
 
 
-def write_card(figures: dict[str, Any], unet_steps: list[int], folder: Path) -> None:
+def write_card(figures: dict[str, Any], rounds: Sequence[Round], folder: Path) -> None:
     """``measured.json`` and the model card that quotes it."""
     (folder / "measured.json").write_text(json.dumps(figures, indent=2) + "\n")
+    told = ", ".join(f"{one.num_steps:,} steps of {16 * one.num_processes} clips" for one in rounds)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True)
-    (folder / "README.md").write_text(environment.get_template("card.md.j2").render(**figures, rounds=" and ".join(f"{n:,}" for n in unet_steps)))
+    (folder / "README.md").write_text(environment.get_template("card.md.j2").render(**figures, rounds=told))

@@ -17,11 +17,12 @@ from timbre_ray.models.audiomae import AudioMAE
 STAGES = ("prepare", "audiomae", "vae", "classifier", "embedder", "vocoder", "clap", "language", "unet", "package", "clips", "measure")
 CLIPS = Path(__file__).parent / "clips"
 #: The committed weights were trained in these rounds, on several machines; the second one's schedule was planned for 2,400 steps and
-#: shortened to 1,900 after 1,100 of them. The third ran as two processes (torchrun), so that a step is 32 clips.
+#: shortened to 1,900 after 1,100 of them. The third goes on from the second
+#: (``torchrun --nproc-per-node 2 -m timbre_ray.mini unet --work DIR --keep WEIGHTS --threads 1``).
 UNET_ROUNDS = (
     denoiser.Round(name="unet", num_steps=3600, num_loa_steps=1700, lr=8e-4),
     denoiser.Round(name="unet_2", num_steps=1900, num_loa_steps=0, lr=7e-4, snr_gamma=5.0),
-    denoiser.Round(name="unet_3", num_steps=4500, num_loa_steps=0, lr=7e-4, snr_gamma=5.0, bfloat16=True),
+    denoiser.Round(name="unet_3", num_steps=4500, num_loa_steps=0, lr=7e-4, snr_gamma=5.0, num_processes=2, bfloat16=True),
 )
 
 
@@ -130,7 +131,7 @@ class Recipe:
             "unet": self.unet,
             "package": lambda: self.package(out),
             "clips": lambda: fit.write_target_clips(CLIPS),
-            "measure": lambda: measure.write_card(measure.measure(self.work), [one.num_steps for one in UNET_ROUNDS], out),
+            "measure": lambda: measure.write_card(measure.measure(self.work), UNET_ROUNDS, out),
         }
         steps[stage]()
 

@@ -54,7 +54,8 @@ class Contrast:
         more = self.difference.num_more_seeds(self.margin) if self.verdict == "cannot be told apart" else None
         if more is None:
             return self.verdict
-        return f"{self.verdict}: {f'about {more}' if more <= MANY_SEEDS else f'more than {MANY_SEEDS}'} more seed{'s' * (more > 1)}"
+        how_many = f"about {more}" if more <= MANY_SEEDS else f"more than {MANY_SEEDS}"
+        return f"{self.verdict}: {how_many} more seed{'s' * (more > 1)}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,11 +68,11 @@ class Contrasts:
     @property
     def rule(self) -> str:
         return (
-            f"At the last step, in pairs of the same target and seed. Better or worse: a paired t-test over seeds within targets, "
-            f"corrected over all {len(self.found)} comparisons of this table (Benjamini and Hochberg): of these verdicts at most "
-            f"{FALSE_DISCOVERY_RATE:.0%} are expected to be false. Level: the 95 % interval lies within {self.margin_share:.0%} of the "
-            "baseline’s mean. The number of seeds is what would decide with a chance of 80 %, were effect and spread as they "
-            "are here; few seeds know either only roughly."
+            "At the last step, in pairs of the same target and seed. Better or worse: a paired t-test over seeds within targets, "
+            f"corrected over all {len(self.found)} comparisons of this table (Benjamini and Hochberg): of these verdicts at "
+            f"most {FALSE_DISCOVERY_RATE:.0%} are expected to be false. Level: the 95 % interval lies within "
+            f"{self.margin_share:.0%} of the baseline’s mean. The number of seeds is what would decide with a chance of 80 %, "
+            "were effect and spread as they are here; few seeds know either only roughly."
         )
 
 

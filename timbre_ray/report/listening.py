@@ -83,7 +83,8 @@ def gather(results: Results, store_root: Path) -> tuple[Listening, ...]:
     tables = []
     for target in results.targets:
         own = results.frame[results.frame["target"] == target]
-        seeds, arms = sorted({int(seed) for seed in own["seed"]}), [a.label for a in results.arms if (own["arm"] == a.label).any()]
+        seeds = sorted({int(seed) for seed in own["seed"]})
+        arms = [arm.label for arm in results.arms if (own["arm"] == arm.label).any()]
         room = MAX_CLIPS // (len(PROMPTS) * len(results.targets))
         shown_arms = arms[: max(1, room)]
         shown_seeds = seeds[: max(1, room // max(1, len(shown_arms)))]
@@ -145,7 +146,9 @@ def _table(target: str, wanted: Sequence[str], cells: _Cells, note: str) -> List
         seeds = sorted({seed for kind, seed, _ in cells if kind == prompt})
         texts = [c.prompt for (kind, _, _), c in cells.items() if kind == prompt and isinstance(c, _Found) and c.prompt]
         for seed in seeds:
-            clips = tuple(_clip(f"{column}, {name}, seed {seed}", column, cells.get((prompt, seed, column)), level) for column in columns)
+            clips = tuple(
+                _clip(f"{column}, {name}, seed {seed}", column, cells.get((prompt, seed, column)), level) for column in columns
+            )
             rows.append(Row(prompt=name, text=texts[0] if texts else "", seed=seed, is_first=seed == seeds[0], clips=clips))
     return Listening(target=target, columns=columns, rows=tuple(rows), note=note)
 

@@ -64,5 +64,6 @@ def _contrast(c: Contrast) -> str:
 def _comparison(c: Comparison) -> str:
     sides = [f"{escape_markdown(c.left)}: {number(c.left_mean)}", f"{escape_markdown(c.right)}: {number(c.right_mean)}"]
     outcome = "beside it" if c.wanted == "shown" else c.outcome
-    cells = [METRIC_NAMES[c.metric], *sides, number(c.difference, signed=True), interval_text(c.interval), str(c.num_pairs), outcome]
+    difference = [number(c.difference, signed=True), interval_text(c.interval), str(c.num_pairs)]
+    cells = [METRIC_NAMES[c.metric], *sides, *difference, outcome]
     return f"| {' | '.join(cells)} |"

@@ -16,7 +16,8 @@ from timbre_ray.report.tables import COMMON_NOTE, Cell, Column, Row, Table
 NOTHING = "–"
 CSV_HEADER = ("target", "row", "metric", "step", "mean", "std", "num_seeds", "num_clips", "paper")
 CONTRAST_HEADER = (
-    "metric", "arm", "baseline", "mean", "baseline_mean", "difference", "low", "high", "p_adjusted", "margin", "num_pairs", "verdict",
+    "metric", "arm", "baseline", "mean", "baseline_mean", "difference", "low", "high", "p_adjusted", "margin", "num_pairs",
+    "verdict",
 )  # fmt: skip
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

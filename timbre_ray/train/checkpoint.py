@@ -1,4 +1,6 @@
-"""Resumable training state: the trained weights, the optimizer, the step. No random state: draws are keyed by the step."""
+"""Resumable training state: the trained weights, the optimizer, fp16's loss scale, the step. No random state: draws are keyed by
+the step.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 
-def save(path: Path, step: int, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, losses: list[dict]) -> None:
+def save(
+    path: Path,
+    step: int,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    losses: list[dict],
+    scaler: GradScaler | None = None,
+) -> None:
     """Whole or not at all: written beside and renamed."""
     state: dict[str, Any] = {
         "step": step,
         "parameters": {name: p.detach().cpu() for name, p in parameters.items()},
         "optimizer": optimizer.state_dict(),
         "losses": losses,
+        "scaler": scaler.state_dict() if scaler else {},
     }
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     torch.save(state, temporary)
@@ -24,7 +35,9 @@ def save(path: Path, step: int, parameters: dict[str, nn.Parameter], optimizer: 
 
 
 @torch.no_grad()
-def load(path: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> tuple[int, list[dict]]:
+def load(
+    path: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, scaler: GradScaler | None = None
+) -> tuple[int, list[dict]]:
     """Puts the state back; returns the step it was saved after and the losses so far, (0, []) without a checkpoint."""
     if not path.exists():
         return 0, []
@@ -33,6 +46,8 @@ def load(path: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim
     for name, parameter in parameters.items():
         parameter.copy_(saved[name])
     optimizer.load_state_dict(state["optimizer"])
+    if scaler and state["scaler"]:
+        scaler.load_state_dict(state["scaler"])
     return state["step"], state["losses"]
 
 

@@ -86,7 +86,8 @@ def train(
     parameters = trained_parameters(unet, gpt2)
     assert parameters, "no weight requires a gradient: the method's attach was not called"
     optimizer = torch.optim.AdamW(parameters.values(), lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
-    start, history = checkpoint.load(resume_from, parameters, optimizer) if resume_from else (0, [])
+    scaler = accelerator.scaler  # fp16 alone has one
+    start, history = checkpoint.load(resume_from, parameters, optimizer, scaler) if resume_from else (0, [])
     model, optimizer = accelerator.prepare(unet, optimizer)
     model.train()
     yield from history
@@ -113,6 +114,6 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         history.append({"step": step + 1, "loss": total, **losses})
         if resume_from and time.monotonic() - saved >= checkpoint_every_s:
-            checkpoint.save(resume_from, step + 1, parameters, optimizer, history)
+            checkpoint.save(resume_from, step + 1, parameters, optimizer, history, scaler)
             saved = time.monotonic()
         yield history[-1]

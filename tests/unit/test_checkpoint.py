@@ -1,0 +1,46 @@
+"""What a checkpoint puts back beside the weights; that a resumed run equals an uninterrupted one is tests/contract's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.amp import GradScaler
+
+from timbre_ray.train import checkpoint
+
+
+def new_training() -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer, GradScaler]:
+    parameter = nn.Parameter(torch.ones(3))
+    return {"weight": parameter}, torch.optim.AdamW([parameter], lr=0.1), GradScaler("cpu", init_scale=65536.0)
+
+
+def step(parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, scaler: GradScaler, factor: float) -> None:
+    scaler.scale((parameters["weight"] * factor).sum()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+
+
+def test_the_loss_scale_of_half_precision_comes_back(tmp_path: Path) -> None:
+    parameters, optimizer, scaler = new_training()
+    step(parameters, optimizer, scaler, 1.0)
+    step(parameters, optimizer, scaler, float("inf"))  # an overflow halves the scale and skips the step
+    assert scaler.get_scale() == 32768.0
+    checkpoint.save(tmp_path / "resume.pt", 2, parameters, optimizer, [{"loss": 1.0}], scaler)
+    resumed, new_optimizer, new_scaler = new_training()
+    assert checkpoint.load(tmp_path / "resume.pt", resumed, new_optimizer, new_scaler) == (2, [{"loss": 1.0}])
+    assert new_scaler.state_dict() == scaler.state_dict()
+    step(parameters, optimizer, scaler, 2.0)
+    step(resumed, new_optimizer, new_scaler, 2.0)
+    assert torch.equal(resumed["weight"], parameters["weight"])
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_full_precision_has_no_scale(tmp_path: Path, scaled: bool) -> None:
+    parameters, optimizer, scaler = new_training()
+    checkpoint.save(tmp_path / "resume.pt", 1, parameters, optimizer, [])
+    checkpoint.load(tmp_path / "resume.pt", parameters, optimizer, scaler if scaled else None)
+    assert scaler.get_scale() == 65536.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from timbre_ray import cli_classifier, cli_data, cli_status
+from timbre_ray import cli_classifier, cli_data, cli_init, cli_status
 
 if TYPE_CHECKING:
     from timbre_ray.cluster.run import Outcome
@@ -25,6 +25,7 @@ OK, TRIALS_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(cli_classifier.app, name="classifier")
 app.add_typer(cli_data.app, name="data")
+app.command()(cli_init.init)
 
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="YAML file of the sweep.")]
 Storage = Annotated[str | None, typer.Option(help="Folder of the store; default: run.storage of the sweep.")]

@@ -1,0 +1,49 @@
+"""``timbre-ray init``: a sweep for one's own recordings, after a few questions or none."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+QUESTIONS = {
+    "clips": "Folder of recordings of the new instrument",
+    "instrument": "Known instrument that it is a kind of",
+    "partner": "Known instrument that must survive",
+    "target_class": "The classifier's class for it",
+}
+
+
+def init(
+    path: Annotated[Path, typer.Argument(metavar="SWEEP", help="YAML file to write; must not be there yet.")],
+    clips: Annotated[str | None, typer.Option(metavar="PATH", help="Folder of recordings, or mini:NAME.")] = None,
+    instrument: Annotated[str | None, typer.Option(help="Known instrument that the new one is a kind of.")] = None,
+    partner: Annotated[str | None, typer.Option(help="Known instrument whose survival is measured.")] = None,
+    target_class: Annotated[str | None, typer.Option(help="The classifier's class for the new instrument.")] = None,
+    token: Annotated[str, typer.Option(help="Rare word that will name the new timbre.")] = "sks",
+    backbone: Annotated[str, typer.Option(help="mini, a hub id such as cvssp/audioldm2-large, or a folder.")] = "mini",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of every arm.")] = 3,
+) -> None:
+    """Write a commented sweep for your own recordings. What no flag says is asked, where there is somebody to ask.
+
+    \b
+    Examples:
+      timbre-ray init my-flute.yaml
+      timbre-ray init my-flute.yaml --clips recordings/flute --instrument flute --partner piano
+    """
+    from timbre_ray import cli
+
+    with cli._clear_errors():
+        from timbre_ray.new_sweep import Answers, write_sweep
+
+        given = {"clips": clips, "instrument": instrument, "partner": partner, "target_class": target_class}
+        defaults = Answers()
+        chosen = {name: _ask(QUESTIONS[name], getattr(defaults, name)) if v is None else v for name, v in given.items()}
+        num_trials = write_sweep(Answers(**chosen, token=token, backbone=backbone, num_seeds=seeds), path)
+        typer.echo(f"{path}: {num_trials} trials. Next: timbre-ray plan {path}")
+
+
+def _ask(question: str, default: str) -> str:
+    return typer.prompt(question, default=default) if sys.stdin.isatty() else default

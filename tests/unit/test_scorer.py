@@ -11,10 +11,10 @@ import torch
 from timbre_ray.clip_sets import find_files
 from timbre_ray.data.clips import load_windows, write_clips
 from timbre_ray.evaluate.frechet import frechet_distance
-from timbre_ray.evaluate.scorer import ScoreRequest, _distances, classify_clips, embed_clips, score_clips
+from timbre_ray.evaluate.scorer import ScoreRequest, _distances, classify_clips, embed_clips, score_clips, score_floor
 from timbre_ray.models.backbone import load_judges
 from timbre_ray.models.embedders import load_embedder
-from timbre_ray.specs import ClipsSpec
+from timbre_ray.specs import ClipsSpec, EvaluateSpec
 from timbre_ray.store import Store
 
 
@@ -118,3 +118,12 @@ def test_all_of_a_long_clip_is_heard() -> None:
     flute, lute = shipped("chinese_flute_v1")[:1], shipped("chinese_lute")[:1]
     parts = (classify_clips(judges, flute) + classify_clips(judges, lute)) / 2
     assert classify_clips(judges, torch.cat([flute, lute], dim=1)) == pytest.approx(parts, abs=1e-4)
+
+
+def test_the_floor_is_the_recordings_own_distance(tmp_path: Path) -> None:
+    store, clips = Store(tmp_path), shipped("chinese_flute_v1")
+    key = publish(store, "encode", "flute", {"train": clips, "held_out": clips})
+    num_clips, metrics = score_floor(key, "chinese flute", EvaluateSpec(num_clips=3, fad=("vggish", "clap")), store)
+    assert num_clips == 3 and metrics["fad_held_out"] > 0, "three clips of the four"
+    assert 0.5 < metrics["clap_a"] <= 1 and metrics["solo_target_confidence"] > 0.9
+    assert "clap_a" not in score_floor(key, "chinese flute", EvaluateSpec(num_clips=4), store)[1]

@@ -11,7 +11,7 @@ from timbre_ray.specs import BackboneSpec
 
 #: Raise a stage's number when its code changes what it computes: its old artifacts are then left alone.
 VERSIONS = {
-    "encode": 1, "teach": 2, "prompt": 1, "class_audio": 2, "mixture_audio": 1, "dreambooth": 2, "generate": 1, "score": 3,
+    "encode": 1, "teach": 2, "prompt": 1, "class_audio": 2, "mixture_audio": 1, "dreambooth": 2, "generate": 1, "score": 4,
 }  # fmt: skip
 
 
@@ -24,18 +24,26 @@ def backbone_digest(spec: BackboneSpec) -> str:
 def _weights_digest(name: str, revision: str | None) -> str:
     folder = MINI if name == "mini" else Path(name)
     if folder.is_file():
-        return hashlib.sha256(folder.read_bytes()).hexdigest()[:20]
+        return file_digest(folder)
     if not folder.is_dir():
         return f"{name}@{revision or 'main'}"
     parts = [p for p in sorted(folder.iterdir()) if p.is_dir() and p.name not in ("classifier", "vggish")]
     return hashlib.sha256("".join(folder_digest(p) for p in parts).encode()).hexdigest()[:20] if parts else folder_digest(folder)
 
 
-def judges_digest(classifier: str = "mini") -> str:
-    """Of the models that score. A classifier's folder holds the AudioMAE that it listens through."""
+def judges_digest(classifier: str = "mini", vggish: str = "mini") -> str:
+    """Of the models that score. A classifier's folder holds the AudioMAE that it listens through; an own VGGish is a file."""
     listens = [MINI / "audiomae", MINI / "classifier"] if classifier == "mini" else [Path(classifier)]
     embedders = [MINI / part for part in ("vggish", "audiomae", "text_encoder", "feature_extractor")]
-    return "-".join(folder_digest(folder)[:8] for folder in (*listens, *embedders))
+    own = [file_digest(Path(vggish))[:8]] if vggish != "mini" else []
+    return "-".join([folder_digest(folder)[:8] for folder in (*listens, *embedders)] + own)
+
+
+@functools.lru_cache(maxsize=8)
+def file_digest(path: Path) -> str:
+    """SHA-256 over a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:20]
 
 
 @functools.lru_cache(maxsize=64)

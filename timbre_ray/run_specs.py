@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from timbre_ray.specs import _at_least, _Strict
 
+#: Measured where ``evaluate.fad`` lists clap.
+CLAP_METRICS = ("clap_t", "clap_a")
 #: What an evaluation measures; with several embedders ``fad_held_out/clap`` and the like beside them.
 METRICS = (
     "fad_held_out", "fad_train", "kad_held_out", "kad_train", "solo_target_confidence", "duet_partner_rank",
-    "duet_partner_confidence", "duet_target_confidence", "partner_confidence", "partner_rank",
+    "duet_partner_confidence", "duet_target_confidence", "partner_confidence", "partner_rank", *CLAP_METRICS,
 )  # fmt: skip
 
 

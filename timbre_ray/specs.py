@@ -138,6 +138,9 @@ class EvaluateSpec(_Strict):
     classifier: str = "mini"
     """Judge of the instruments: the miniature's, or a folder written by ``timbre-ray classifier train``. Its digest is the identity."""
 
+    vggish: str = "mini"
+    """VGGish of the distances: the miniature's, or a ``.pth`` or ``.safetensors`` with torchvggish's names. Likewise by digest."""
+
     def __post_init__(self) -> None:
         _at_least("num_clips", self.num_clips, 2)
         if not self.fad or len(set(self.fad)) < len(self.fad):

@@ -306,7 +306,7 @@ class TrialStages:
         return ScoreRequest(
             encode_key=self.encode().key, audio=tuple((name, artifact.key) for name, artifact in audio.items()),
             partner=self.spec.clips.partner, target_class=self.spec.clips.target_class, embedders=self.spec.evaluate.fad,
-            num_clips=self.spec.evaluate.num_clips, classifier=self.spec.evaluate.classifier,
+            num_clips=self.spec.evaluate.num_clips, classifier=self.spec.evaluate.classifier, vggish=self.spec.evaluate.vggish,
         )  # fmt: skip
 
 

@@ -21,9 +21,10 @@ from timbre_ray.backbones import resolved_backbone
 from timbre_ray.classifier_choice import resolved_classifier
 from timbre_ray.clip_sets import find_files, resolved_clips, target_name
 from timbre_ray.identity import VERSIONS, backbone_digest, judges_digest
-from timbre_ray.run_specs import RangeSpec, RunSpec, SearchSpec
+from timbre_ray.run_specs import CLAP_METRICS, RangeSpec, RunSpec, SearchSpec
 from timbre_ray.specs import TrialSpec, as_dict, digest
 from timbre_ray.sweep_yaml import SweepError, Tree, check, flatten, has_key, nearest, read_yaml, unknown_key
+from timbre_ray.vggish_choice import resolved_vggish
 
 __all__ = ["PlannedTrial", "RangeSpec", "RunSpec", "SearchSpec", "Sweep", "SweepError", "load_sweep"]
 
@@ -137,7 +138,7 @@ class _Reader:
         return search
 
     def check_search(self, search: SearchSpec, base: PlannedTrial) -> None:
-        embedder = search.metric.partition("/")[2]
+        embedder = "clap" if search.metric in CLAP_METRICS else search.metric.partition("/")[2]
         if embedder and embedder not in base.spec.evaluate.fad:
             has = list(base.spec.evaluate.fad)
             self.problems.append(f"search.metric={search.metric!r}: base.evaluate.fad={has} has no {embedder}; add it there")
@@ -171,8 +172,10 @@ class _Reader:
             return None
         clips, problems = resolved_clips(spec.clips, self._folder, lambda field: tree.origin(f"clips.{field}", "base"))
         backbone, more = resolved_backbone(spec.backbone, self._folder, lambda field: tree.origin(f"backbone.{field}", "base"))
-        spec, most = resolved_classifier(spec, self._folder, lambda key: tree.origin(key, "base"))
-        self.problems += (problems := problems + more + most)
+        for resolved in (resolved_classifier, resolved_vggish):
+            spec, found = resolved(spec, self._folder, lambda key: tree.origin(key, "base"))
+            more += found
+        self.problems += (problems := problems + more)
         return None if problems else _planned(arm, point, dataclasses.replace(spec, clips=clips, backbone=backbone))
 
     def _check_distinct(self, trials: list[PlannedTrial]) -> None:
@@ -228,7 +231,7 @@ def _planned(arm: str, point: dict[str, Any], spec: TrialSpec) -> PlannedTrial:
     identity = as_dict(spec)
     identity["clips"] |= {"path": find_files(spec.clips).digests(), "held_out": None}  # the recordings, wherever they lie
     identity["backbone"] = backbone_digest(spec.backbone)  # likewise the weights
-    judges = judges_digest(identity["evaluate"].pop("classifier"))  # and the classifier
+    judges = judges_digest(identity["evaluate"].pop("classifier"), identity["evaluate"].pop("vggish"))  # and of what scores
     identity |= {"judges": judges, "versions": VERSIONS}
     key, target = digest(identity), target_name(spec.clips)
     trial_id = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{arm}-{target}-s{spec.seed}-{key[:8]}")

@@ -63,9 +63,7 @@ def baseline(spec: TrialSpec, *, store: Store, device: str = "cpu") -> dict[str,
     """The real-versus-real row of a target: what no model can be expected to beat."""
     stages = TrialStages(spec, store, device)
     encoded = stages.encode()
-    num_clips, metrics = score_floor(
-        encoded.key, spec.evaluate.num_clips, spec.clips.target_class, spec.evaluate.fad[0], store, spec.evaluate.classifier
-    )
+    num_clips, metrics = score_floor(encoded.key, spec.clips.target_class, spec.evaluate, store)
     return {"num_clips": num_clips, "metrics": metrics, "audio": {"real": encoded.key}}
 
 

@@ -1,4 +1,7 @@
-"""The published U-Nets' shapes, on the meta device: no weights, no memory, the counts that the papers give."""
+"""The published U-Nets' shapes, on the meta device: no weights, no memory, the counts that the papers give.
+
+The slow test builds the base size for real, with random weights, and trains it for a step: about 6 GB.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import dataclasses
 
 import pytest
 import torch
-from diffusers import AudioLDM2UNet2DConditionModel
+from diffusers import AudioLDM2UNet2DConditionModel, DDIMScheduler
 
+from timbre_ray.methods import METHODS
 from timbre_ray.methods.lora import attach, target_modules
+from timbre_ray.models.backbone import Embeddings
 from timbre_ray.specs import DreamboothSpec
-from timbre_ray.train.dreambooth import trained_parameters
+from timbre_ray.train.dreambooth import Examples, train, trained_parameters
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,8 +41,8 @@ SIZES = {
 }  # fmt: skip
 
 
-def build(size: Published) -> AudioLDM2UNet2DConditionModel:
-    with torch.device("meta"):
+def build(size: Published, device: str = "meta") -> AudioLDM2UNet2DConditionModel:
+    with torch.device(device):
         return AudioLDM2UNet2DConditionModel(
             sample_size=128, in_channels=8, out_channels=8, layers_per_block=2, block_out_channels=(128, 256, 384, 640),
             attention_head_dim=8, cross_attention_dim=(size.cross_attention_dim,) * 4,
@@ -73,3 +78,38 @@ def test_ten_seconds_of_latents_keep_their_shape(name: str) -> None:
             encoder_hidden_states_1=torch.empty(2, 12, 1024), encoder_attention_mask_1=torch.empty(2, 12),
         ).sample  # fmt: skip
     assert predicted.shape == (2, 8, 256, 16)
+
+
+def tiny_examples() -> Examples:
+    """One clip of 0.32 s under a prompt of five T5 tokens, at the published widths."""
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    prompt = Embeddings(
+        loa=noise(1, 8, 768), t5=noise(1, 5, 1024), mask=torch.ones(1, 5, dtype=torch.long), condition=noise(1, 10, 768),
+        condition_mask=torch.ones(1, 10, dtype=torch.long),
+    )  # fmt: skip
+    return Examples(mean=noise(1, 8, 8, 16), std=torch.full((1, 8, 8, 16), 0.1), prompt=prompt)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "direct"])
+def test_a_step_at_base_size_trains_what_it_should(method: str) -> None:
+    """cvssp/audioldm2's configuration, random weights, one step of one tiny clip on the CPU."""
+    torch.manual_seed(0)
+    unet = build(SIZES["audioldm2"], device="cpu")
+    spec = DreamboothSpec(method=method, steps=1, lr=1e-3, batch_size=1, gradient_accumulation=1)
+    METHODS[method].attach(unet, spec)
+    trained = trained_parameters(unet, None)
+    before = {name: value.detach().double().sum().item() for name, value in unet.named_parameters()}
+    scheduler = DDIMScheduler(beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False)
+    (row,) = train(unet, scheduler, tiny_examples(), None, spec, seed=0)
+    assert torch.isfinite(torch.tensor(row["loss"]))
+    changed = {name for name, value in unet.named_parameters() if value.detach().double().sum().item() != before[name]}
+    assert changed == {name.removeprefix("unet.") for name in trained}
+    if method == "direct":
+        assert changed == set(before)
+    else:  # A and B of q, k, v and out; A has no gradient while B is zero, but AdamW's decay moves it
+        assert len(changed) == 2 * 4 * SIZES["audioldm2"].num_adapted and all(".lora_" in name for name in changed)

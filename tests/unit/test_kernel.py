@@ -1,29 +1,15 @@
-"""The kernel distance against its definition, and what it is for: no bias where clips are few."""
+"""What the kernel distance is for: no bias where clips are few. Its definition: ``tests/contract/test_parity.py``."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from timbre_ray.evaluate.kernel import kernel_distance, median_distance
+from timbre_ray.evaluate.kernel import kernel_distance, kernel_interval
 
 
 def gaussian(count: int, seed: int, dim: int = 8, shift: float = 0.0) -> np.ndarray:
     return np.random.default_rng(seed).normal(shift, 1.0, (count, dim))
-
-
-def test_equals_the_definition_summed_pair_by_pair() -> None:
-    a, b = gaussian(5, 0), gaussian(7, 1, shift=0.5)
-    sigma = np.median([np.linalg.norm(b[i] - b[j]) for i in range(7) for j in range(i)])
-    assert median_distance(b) == pytest.approx(sigma, rel=1e-12)
-
-    def k(x: np.ndarray, y: np.ndarray) -> float:
-        return float(np.exp(-((x - y) ** 2).sum() / (2 * sigma**2)))
-
-    within_a = np.mean([k(a[i], a[j]) for i in range(5) for j in range(5) if i != j])
-    within_b = np.mean([k(b[i], b[j]) for i in range(7) for j in range(7) if i != j])
-    across = np.mean([k(x, y) for x in a for y in b])
-    assert kernel_distance(a, b) == pytest.approx(100 * (within_a + within_b - 2 * across), rel=1e-10)
 
 
 def test_has_no_bias_where_rows_are_few() -> None:
@@ -44,3 +30,28 @@ def test_has_no_bias_where_rows_are_few() -> None:
 def test_what_cannot_be_scored_is_an_error(generated: np.ndarray, reference: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kernel_distance(generated, reference)
+
+
+def test_the_interval_covers_as_often_as_it_says() -> None:
+    """Twenty clips of four rows that depend on one another; the truth is the mean over many other such samples."""
+    reference = gaussian(150, 0)
+
+    def clips(seed: int) -> np.ndarray:
+        rng = np.random.default_rng([seed, 1])
+        return 0.5 + np.sqrt(0.7) * rng.normal(size=(20, 1, 8)) + np.sqrt(0.3) * rng.normal(size=(20, 4, 8))
+
+    truth = np.mean([kernel_distance(clips(1000 + i).reshape(-1, 8), reference) for i in range(400)])
+    intervals = np.array([kernel_interval(clips(i), reference, seed=i) for i in range(200)])
+    covered = np.mean((intervals[:, 0] <= truth) & (truth <= intervals[:, 1]))
+    assert 0.89 < covered < 0.99  # 0.95, less and more four standard errors of 200 draws
+    narrower = np.array([kernel_interval(clips(i), reference, seed=i, level=0.5) for i in range(200)])
+    assert 0.36 < np.mean((narrower[:, 0] <= truth) & (truth <= narrower[:, 1])) < 0.64
+
+
+def test_the_interval_holds_its_distance_and_repeats_by_its_seed() -> None:
+    clips, reference = gaussian(40, 0, shift=0.7).reshape(10, 4, 8), gaussian(50, 1)
+    low, high = kernel_interval(clips, reference, seed=0)
+    assert low < kernel_distance(clips.reshape(-1, 8), reference) < high
+    assert kernel_interval(clips, reference, seed=0) == (low, high) != kernel_interval(clips, reference, seed=1)
+    with pytest.raises(ValueError, match="1 clips"):
+        kernel_interval(clips[:1], reference, seed=0)

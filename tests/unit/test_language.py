@@ -1,7 +1,8 @@
-"""GPT-2's rollout against the pipeline's own, and teacher forcing against the rollout."""
+"""Prompts as the pipeline encodes them, and teacher forcing against the rollout."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from timbre_ray.models.backbone import Backbone
@@ -10,15 +11,6 @@ from timbre_ray.specs import TeacherSpec
 from timbre_ray.train.teacher import Lesson, teach
 
 PROMPT = "A recording of a sks flute solo."
-
-
-def test_rollout_equals_the_pipelines(backbone: Backbone) -> None:
-    ours = backbone.embed(PROMPT)
-    states, _, loa = backbone.pipeline.encode_prompt(
-        prompt=PROMPT, device="cpu", num_waveforms_per_prompt=1, do_classifier_free_guidance=False
-    )
-    assert torch.allclose(ours.t5, states, atol=1e-5)
-    assert torch.allclose(ours.loa, loa, atol=1e-5)
 
 
 def test_negative_prompt_is_padded_as_the_pipeline_pads_it(backbone: Backbone) -> None:
@@ -65,4 +57,4 @@ def test_the_mixture_loss_counts(backbone: Backbone) -> None:
     spec = TeacherSpec(epochs=1, mixture_weight=0.5, batch_size=2)
     (row,) = teach(backbone.copy_language_model(), lesson, lesson, spec, seed=0)
     assert row["mixture"] == 0.5 * row["instance"]
-    assert row["loss"] == row["instance"] + row["mixture"]
+    assert row["loss"] == pytest.approx(row["instance"] + row["mixture"], rel=1e-6)  # summed in float32

@@ -233,6 +233,23 @@ def test_csv_and_latex(tmp_path: Path) -> None:
         assert len(list(csv.DictReader(file))) == 30 * 3 * 8
 
 
+def test_further_scores_have_columns_only_where_they_were_measured(tmp_path: Path) -> None:
+    extra = {"fad_inf_held_out": 3.5, "kad_held_out": 0.4, "clap_t": 0.2, "clap_a": 0.7}
+
+    def scores(arm: str, target: str, seed: int, step: int) -> dict[str, float]:
+        return {**planted(arm, target, seed, step), **extra}
+
+    def columns(results: Results) -> dict[str, str]:
+        return {column.metric: column.best for column in table_of(results, "3").columns}
+
+    plain, more = (load(write_sweep(tmp_path / name, made, seeds=(0,))[0]) for name, made in (("a", planted), ("b", scores)))
+    assert not set(extra) & set(columns(plain)) and set(columns(more)) - set(columns(plain)) == set(extra)
+    assert {metric for metric in extra if columns(more)[metric] == "high"} == {"clap_t", "clap_a"}
+    table = table_of(more, "3")
+    cells = {column.metric: cell for column, cell in zip(table.columns, table.sections[0].rows[-1].cells, strict=True)}
+    assert {metric: cells[metric].mean for metric in extra} == extra
+
+
 def test_paper_values_are_shown_only_where_given(tmp_path: Path) -> None:
     folder, store = write_sweep(tmp_path, seeds=(0,))
     assert "not on file" in report.build(folder, store, tmp_path / "out").read_text()

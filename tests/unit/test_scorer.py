@@ -11,9 +11,10 @@ import torch
 from timbre_ray.clip_sets import find_files
 from timbre_ray.data.clips import load_windows, write_clips
 from timbre_ray.evaluate.frechet import frechet_distance
-from timbre_ray.evaluate.scorer import ScoreRequest, classify_clips, embed_clips, score_clips
+from timbre_ray.evaluate.scorer import ScoreRequest, _distances, classify_clips, embed_clips, score_clips, score_floor
 from timbre_ray.models.backbone import load_judges
-from timbre_ray.specs import ClipsSpec
+from timbre_ray.models.embedders import load_embedder
+from timbre_ray.specs import ClipsSpec, EvaluateSpec
 from timbre_ray.store import Store
 
 
@@ -25,18 +26,22 @@ def publish(store: Store, stage: str, key: str, clips: dict[str, torch.Tensor]) 
     def produce(folder: Path) -> None:
         for prefix, waveform in clips.items():
             write_clips(waveform, folder, prefix)
+        (folder / "clips.json").write_text(json.dumps({"prompt": "A recording of a flute solo."}))
 
     return store.get_or_compute(stage, key, produce, description={}).key
 
 
-def request(store: Store, solo: torch.Tensor, num_clips: int = 4) -> ScoreRequest:
+def request(
+    store: Store, solo: torch.Tensor, num_clips: int = 4, embedders: tuple[str, ...] = ("vggish",)
+) -> ScoreRequest:
     target = shipped("chinese_flute_v1")
     name = f"solo{abs(hash(solo.numpy().tobytes()))}"
     audio = (("solo", publish(store, "generate", name, {"clip": solo})),)
     audio += tuple((p, publish(store, "generate", "lute", {"clip": shipped("chinese_lute")})) for p in ("duet", "partner"))
     encode_key = publish(store, "encode", "flute", {"train": target, "held_out": target})
     return ScoreRequest(
-        encode_key=encode_key, audio=audio, partner="piano", target_class="chinese flute", embedders=("vggish",), num_clips=num_clips
+        encode_key=encode_key, audio=audio, partner="piano", target_class="chinese flute", embedders=embedders,
+        num_clips=num_clips,
     )  # fmt: skip
 
 
@@ -49,7 +54,50 @@ def test_the_real_thing_scores_best(tmp_path: Path) -> None:
     assert other["fad_held_out"] == pytest.approx(expected, rel=0.01) and expected > 20
     assert real["solo_target_confidence"] > 0.9 > 0.1 > other["solo_target_confidence"]
     assert real["duet_partner_rank"] > 1, "the lute's clips are no piano"
+    assert "clap_t" not in real and "fad_inf_held_out" not in real, "no CLAP was asked for, and four clips are too few"
     assert json.dumps(score_clips(request(store, shipped("chinese_flute_v1")), store)["metrics"]) == json.dumps(real)
+
+
+def test_a_strange_clip_is_the_first_outlier_and_the_interval_holds_its_distance(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    solo = shipped("chinese_flute_v1")
+    solo[2] = shipped("chinese_lute")[0]
+    scores = score_clips(request(store, solo), store)
+    assert [row["clip"] for row in scores["outliers"]][0] == 2 and {row["clip"] for row in scores["outliers"]} == {0, 1, 2, 3}
+    distances = [row["fad_held_out"] for row in scores["outliers"]]
+    assert distances == sorted(distances, reverse=True)
+    low, high = scores["intervals"]["kad_held_out"]
+    assert low < scores["metrics"]["kad_held_out"] < high
+
+
+def test_clap_adds_its_distances_and_similarities(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    flute, lute = (
+        score_clips(request(store, shipped(name), embedders=("vggish", "clap")), store)["metrics"]
+        for name in ("chinese_flute_v1", "chinese_lute")
+    )
+    assert flute["fad_held_out/clap"] < lute["fad_held_out/clap"]
+    assert 1 >= flute["clap_a"] > lute["clap_a"] and -1 <= flute["clap_t"] <= 1
+    embedder = load_embedder("clap")
+    text = embedder.embed_text(["A recording of a flute solo."])[0]
+    expected = float((embedder(shipped("chinese_flute_v1")).flatten(0, 1) @ text).mean())
+    assert flute["clap_t"] == pytest.approx(expected, abs=1e-3)  # FLAC's 16 bits lie between
+
+
+def test_infinity_is_measured_where_clips_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an embedder of few dimensions, which 32 clips suffice for."""
+
+    def embedder(waveform: torch.Tensor) -> torch.Tensor:
+        return waveform[:, :8_000].unflatten(1, (2, 8, 500)).abs().mean(-1)
+
+    monkeypatch.setattr("timbre_ray.evaluate.scorer.load_embedder", lambda name, weights=None: embedder)
+    noise = 0.2 * torch.randn(32, 40_960, generator=torch.Generator().manual_seed(0))
+    found = [
+        _distances("few", request(Store(tmp_path), shipped("chinese_lute")), noise[:count], {"held_out": noise}).metrics
+        for count in (31, 32)
+    ]
+    assert "fad_inf_held_out" not in found[0]
+    assert found[1]["fad_inf_held_out"] == pytest.approx(found[1]["fad_held_out"], abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +118,12 @@ def test_all_of_a_long_clip_is_heard() -> None:
     flute, lute = shipped("chinese_flute_v1")[:1], shipped("chinese_lute")[:1]
     parts = (classify_clips(judges, flute) + classify_clips(judges, lute)) / 2
     assert classify_clips(judges, torch.cat([flute, lute], dim=1)) == pytest.approx(parts, abs=1e-4)
+
+
+def test_the_floor_is_the_recordings_own_distance(tmp_path: Path) -> None:
+    store, clips = Store(tmp_path), shipped("chinese_flute_v1")
+    key = publish(store, "encode", "flute", {"train": clips, "held_out": clips})
+    num_clips, metrics = score_floor(key, "chinese flute", EvaluateSpec(num_clips=3, fad=("vggish", "clap")), store)
+    assert num_clips == 3 and metrics["fad_held_out"] > 0, "three clips of the four"
+    assert 0.5 < metrics["clap_a"] <= 1 and metrics["solo_target_confidence"] > 0.9
+    assert "clap_a" not in score_floor(key, "chinese flute", EvaluateSpec(num_clips=4), store)[1]

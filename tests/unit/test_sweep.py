@@ -252,6 +252,7 @@ def test_a_search_overrides_the_base_arm(load):
         (search({"dreambooth.method": {"type": "categorical"}}), "search.space.dreambooth.method.choices=[]: a categorical"),
         (search(metric="fad_heldout"), "search.metric='fad_heldout': nothing of that name is measured; nearest: fad_held_out"),
         (search(metric="fad_held_out/clap"), "search.metric='fad_held_out/clap': base.evaluate.fad=['vggish'] has no clap"),
+        (search(metric="clap_a"), "search.metric='clap_a': base.evaluate.fad=['vggish'] has no clap"),
         (search(scheduler={"name": "ash"}), "search.scheduler.name='ash': must be one of asha; nearest: asha"),
         (search() | {"grid": {"seed": [0]}}, "grid: a search draws its own points"),
         (search() | {"arms": {"a": {}, "b": {}}}, "arms=['a', 'b']: a search starts from one arm"),

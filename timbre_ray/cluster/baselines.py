@@ -28,7 +28,8 @@ def missing_baselines(trials: Iterable[PlannedTrial], ledger: Ledger) -> dict[st
 def baseline_key(spec: TrialSpec) -> str:
     """Real clips are encoded, decoded and scored; nothing is trained, so nothing else of the spec matters."""
     evaluate = as_dict(spec.evaluate)
-    judged = [backbone_digest(spec.backbone), judges_digest(evaluate.pop("classifier")), VERSIONS["score"]]
+    judges = judges_digest(evaluate.pop("classifier"), evaluate.pop("vggish"))
+    judged = [backbone_digest(spec.backbone), judges, VERSIONS["score"]]
     return digest({"clips": find_files(spec.clips).digests(), "models": judged, "evaluate": evaluate})
 
 

@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist, pdist
 Array = NDArray[np.float64]
 
 SCALE = 100.0  # as the authors' toolkit prints it
+NUM_RESAMPLES = 1000
 
 
 def kernel_distance(generated: Array, reference: Array, bandwidth: float | None = None) -> float:
@@ -24,6 +25,31 @@ def kernel_distance(generated: Array, reference: Array, bandwidth: float | None 
     bandwidth = median_distance(reference) if bandwidth is None else bandwidth
     within = [_mean_off_diagonal(_kernel(rows, rows, bandwidth)) for rows in (generated, reference)]
     return float(SCALE * (sum(within) - 2 * _kernel(generated, reference, bandwidth).mean()))
+
+
+def kernel_interval(clips: Array, reference: Array, *, seed: int, level: float = 0.95) -> tuple[float, float]:
+    """Where ``kernel_distance`` lies for other clips (num_clips, rows, dim) of the same model: a bootstrap over clips.
+
+    A clip that is drawn twice is not paired with its own copy: such pairs are alike without the model being so, and would lift
+    every resample above the distance itself. The reference (m, dim) stays as it is. Raises ValueError on fewer than two clips.
+    """
+    num_clips, rows_per_clip, dim = clips.shape
+    if num_clips < 2:
+        raise ValueError(f"{num_clips} clips: an interval over clips needs at least two")
+    reference, rows = _checked(reference), _checked(clips.reshape(-1, dim))
+    bandwidth = median_distance(reference)
+    pairs = _kernel(rows, rows, bandwidth).reshape(num_clips, rows_per_clip, num_clips, rows_per_clip).sum((1, 3))
+    own = pairs.diagonal() - rows_per_clip  # a clip's different rows
+    across = _kernel(rows, reference, bandwidth).reshape(num_clips, -1).mean(1)
+    counts = np.random.default_rng(seed).multinomial(num_clips, np.full(num_clips, 1 / num_clips), size=NUM_RESAMPLES)
+    squares = counts.astype(np.float64) ** 2
+    total = (counts @ pairs * counts).sum(1) - squares @ pairs.diagonal() + counts @ own
+    num_pairs = (num_clips**2 - squares.sum(1)) * rows_per_clip**2 + num_clips * rows_per_clip * (rows_per_clip - 1)
+    kept = num_pairs > 0  # of few clips of one row a resample may hold one clip alone
+    within = _mean_off_diagonal(_kernel(reference, reference, bandwidth))
+    distances = SCALE * (total[kept] / num_pairs[kept] + within - 2 * (counts[kept] @ across) / num_clips)
+    low, high = np.quantile(distances, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def median_distance(rows: Array) -> float:

@@ -13,13 +13,17 @@ from torch import Tensor
 
 from timbre_ray.data.clips import read_clips
 from timbre_ray.data.features import HOP, cut_windows
-from timbre_ray.evaluate.frechet import frechet_distance
-from timbre_ray.evaluate.kernel import kernel_distance
+from timbre_ray.evaluate.clap import clap_a, clap_t
+from timbre_ray.evaluate.frechet import clip_distances, frechet_distance, frechet_infinity, infinity_shortfall
+from timbre_ray.evaluate.kernel import kernel_distance, kernel_interval
 from timbre_ray.evaluate.ranking import mean_confidences, rank
 from timbre_ray.identity import VERSIONS, judges_digest
 from timbre_ray.models.backbone import Judges, load_judges
 from timbre_ray.models.embedders import load_embedder
+from timbre_ray.specs import EvaluateSpec
 from timbre_ray.store import Store, stage_key
+
+SEED = 0  # of resampling: the same draws in every arm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,8 @@ class ScoreRequest:
     num_clips: int
     classifier: str = "mini"
     """``mini`` or an absolute folder; its digest, not its place, is part of the score's key."""
+    vggish: str = "mini"
+    """``mini`` or an absolute path of a file; likewise."""
 
 
 class Pending(Protocol):
@@ -44,10 +50,15 @@ class Pending(Protocol):
     def result(self) -> dict[str, Any]: ...
 
 
-def embed_clips(name: str, waveform: Tensor, batch_size: int = 16) -> np.ndarray:
+def embed_each(name: str, waveform: Tensor, batch_size: int = 16, vggish: str = "mini") -> np.ndarray:
+    """waveform: (num_clips, samples) -> embeddings (num_clips, windows, dim), float64."""
+    embedder = load_embedder(name, weights=Path(vggish) if name == "vggish" and vggish != "mini" else None)
+    return torch.cat([embedder(part) for part in waveform.split(batch_size)]).double().numpy()
+
+
+def embed_clips(name: str, waveform: Tensor, batch_size: int = 16, vggish: str = "mini") -> np.ndarray:
     """waveform: (num_clips, samples) -> embeddings (num_clips * windows, dim), float64."""
-    embedder = load_embedder(name)
-    return torch.cat([embedder(part) for part in waveform.split(batch_size)]).flatten(0, 1).double().numpy()
+    return np.concatenate(embed_each(name, waveform, batch_size, vggish))
 
 
 @torch.no_grad()
@@ -63,9 +74,9 @@ def classify_clips(judges: Judges, waveform: Tensor, batch_size: int = 32) -> np
 
 
 def score_clips(request: ScoreRequest, store: Store) -> dict[str, Any]:
-    """FAD, ranking and confidences of one model at one step. Any clip that cannot be scored fails the whole score."""
-    identity = {name: value for name, value in dataclasses.asdict(request).items() if name != "classifier"}
-    key = stage_key("score", VERSIONS["score"], identity, [judges_digest(request.classifier)])
+    """Distances, ranking and confidences of one model at one step. Any clip that cannot be scored fails the whole score."""
+    identity = {name: value for name, value in dataclasses.asdict(request).items() if name not in ("classifier", "vggish")}
+    key = stage_key("score", VERSIONS["score"], identity, [judges_digest(request.classifier, request.vggish)])
 
     def produce(folder: Path) -> None:
         (folder / "scores.json").write_text(json.dumps(_score(request, store), indent=2) + "\n")
@@ -81,14 +92,15 @@ def _score(request: ScoreRequest, store: Store) -> dict[str, Any]:
     clips = {prompt: read_clips(store.get("generate", key).folder) for prompt, key in request.audio}
     for prompt, waveform in clips.items():
         _check(prompt, waveform, request.num_clips)
+    found = [_distances(name, request, clips["solo"], references) for name in request.embedders]
     metrics: dict[str, float] = {}
-    for i, name in enumerate(request.embedders):
-        solo = embed_clips(name, clips["solo"])
-        suffix = f"/{name}" if i else ""
-        for split, reference in references.items():
-            embedded = embed_clips(name, reference)
-            metrics[f"fad_{split}{suffix}"] = frechet_distance(solo, embedded)
-            metrics[f"kad_{split}{suffix}"] = kernel_distance(solo, embedded)
+    intervals: dict[str, tuple[float, float]] = {}
+    for name, one in zip(request.embedders, found, strict=True):
+        suffix = "" if one is found[0] else f"/{name}"
+        metrics |= {f"{metric}{suffix}": value for metric, value in one.metrics.items()}
+        intervals |= {f"{metric}{suffix}": value for metric, value in one.intervals.items()}
+    if "clap" in request.embedders:
+        metrics |= _similarities(_prompt_of(dict(request.audio)["solo"], store), clips["solo"], references["held_out"])
     classes = judges.classifier.classes
     confidences = {p: mean_confidences(classes, classify_clips(judges, w)) for p, w in clips.items()}
     metrics["solo_target_confidence"] = confidences["solo"][request.target_class]
@@ -97,7 +109,47 @@ def _score(request: ScoreRequest, store: Store) -> dict[str, Any]:
     metrics["duet_partner_rank"] = float(rank(request.partner, confidences["duet"]))
     metrics["partner_confidence"] = confidences["partner"][request.partner]
     metrics["partner_rank"] = float(rank(request.partner, confidences["partner"]))
-    return {"num_clips": len(clips["solo"]), "metrics": metrics, "confidences": confidences}
+    return {
+        "num_clips": len(clips["solo"]), "metrics": metrics, "intervals": intervals, "outliers": found[0].outliers,
+        "confidences": confidences,
+    }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Distances:
+    """What one embedder finds of the solo clips."""
+
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    """95 %, over clips."""
+    outliers: list[dict[str, float]]
+    """Each clip's own distance to the held-out recordings, the farthest first."""
+
+
+def _distances(name: str, request: ScoreRequest, solo: Tensor, references: dict[str, Tensor]) -> _Distances:
+    clips = embed_each(name, solo, vggish=request.vggish)
+    embedded = {split: embed_clips(name, reference, vggish=request.vggish) for split, reference in references.items()}
+    held_out, metrics = embedded["held_out"], {}
+    for split, reference in embedded.items():
+        metrics[f"fad_{split}"] = frechet_distance(np.concatenate(clips), reference)
+        metrics[f"kad_{split}"] = kernel_distance(np.concatenate(clips), reference)
+    if infinity_shortfall(*clips.shape) is None:
+        metrics["fad_inf_held_out"] = frechet_infinity(clips, held_out, seed=SEED)
+    own = clip_distances(clips, held_out)
+    return _Distances(
+        metrics=metrics, intervals={"kad_held_out": kernel_interval(clips, held_out, seed=SEED)},
+        outliers=[{"clip": int(i), "fad_held_out": float(own[i])} for i in np.argsort(-own, kind="stable")],
+    )  # fmt: skip
+
+
+def _similarities(prompt: str, solo: Tensor, held_out: Tensor) -> dict[str, float]:
+    text = load_embedder("clap").embed_text([prompt])[0].double().numpy()
+    audio = embed_clips("clap", solo)
+    return {"clap_t": clap_t(audio, text), "clap_a": clap_a(audio, embed_clips("clap", held_out))}
+
+
+def _prompt_of(generate_key: str, store: Store) -> str:
+    return json.loads(store.get("generate", generate_key).file("clips.json").read_text())["prompt"]
 
 
 def _check(prompt: str, waveform: Tensor, num_clips: int) -> None:
@@ -109,18 +161,14 @@ def _check(prompt: str, waveform: Tensor, num_clips: int) -> None:
         raise ValueError(f"score: clips {broken.nonzero().flatten().tolist()} of prompt {prompt!r} are silent or not finite")
 
 
-def score_floor(
-    encode_key: str, num_clips: int, target_class: str, embedder: str, store: Store, classifier: str = "mini"
-) -> tuple[int, dict[str, float]]:
+def score_floor(encode_key: str, target_class: str, evaluate: EvaluateSpec, store: Store) -> tuple[int, dict[str, float]]:
     """The real-versus-real row: up to ``num_clips`` training clips against the held-out ones -> clips used, metrics."""
-    judges = load_judges(classifier=classifier)
+    judges = load_judges(classifier=evaluate.classifier)
     target = store.get("encode", encode_key).folder
-    train, held_out = read_clips(target, "train")[:num_clips], read_clips(target, "held_out")
-    classes = judges.classifier.classes
-    means = mean_confidences(classes, classify_clips(judges, held_out))
-    embedded = [embed_clips(embedder, clips) for clips in (train, held_out)]
-    return len(train), {
-        "fad_held_out": frechet_distance(*embedded),
-        "kad_held_out": kernel_distance(*embedded),
-        "solo_target_confidence": means[target_class],
-    }
+    real = (read_clips(target, "train")[: evaluate.num_clips], read_clips(target, "held_out"))
+    means = mean_confidences(judges.classifier.classes, classify_clips(judges, real[1]))
+    embedded = [embed_clips(evaluate.fad[0], clips, vggish=evaluate.vggish) for clips in real]
+    metrics = {"fad_held_out": frechet_distance(*embedded), "kad_held_out": kernel_distance(*embedded)}
+    if "clap" in evaluate.fad:
+        metrics["clap_a"] = clap_a(*(embed_clips("clap", clips) for clips in real))
+    return len(real[0]), {**metrics, "solo_target_confidence": means[target_class]}

@@ -1,18 +1,19 @@
 """Embedders behind the distances: one protocol, one line each in a table, a contract test that every entry passes.
 
-Their weights are the miniature's, whatever backbone is scored, so that distances compare between backbones.
+Their weights are the miniature's, whatever backbone is scored, so that distances compare between backbones; VGGish takes others.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import torch
 import torchaudio
 from torch import Tensor
-from transformers import ClapFeatureExtractor, ClapModel
+from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
 from timbre_ray.backbones import MINI
 from timbre_ray.data.features import HOP, SAMPLE_RATE_HZ, cut_windows
@@ -32,8 +33,8 @@ class VGGishEmbedder:
 
     HOP_FRAMES = 48
 
-    def __init__(self, device: str) -> None:
-        self._model = vggish.VGGish.from_pretrained(MINI / "vggish").to(device).requires_grad_(False)
+    def __init__(self, device: str, weights: Path = MINI / "vggish") -> None:
+        self._model = vggish.VGGish.from_pretrained(weights).to(device).requires_grad_(False)
         self._device = device
 
     @torch.no_grad()
@@ -61,6 +62,7 @@ class ClapEmbedder:
     def __init__(self, device: str) -> None:
         self._model = ClapModel.from_pretrained(MINI, subfolder="text_encoder", dtype=torch.float32).to(device).eval()
         self._extractor = ClapFeatureExtractor.from_pretrained(MINI, subfolder="feature_extractor")
+        self._tokenizer = AutoTokenizer.from_pretrained(MINI, subfolder="tokenizer")
         self._device = device
 
     @torch.no_grad()
@@ -75,8 +77,15 @@ class ClapEmbedder:
         features = self._model.get_audio_features(torch.cat(rows).to(self._device)).pooler_output
         return torch.nn.functional.normalize(features, dim=-1).unflatten(0, windows.shape[:2]).cpu()
 
+    @torch.no_grad()
+    def embed_text(self, prompts: Sequence[str]) -> Tensor:
+        """-> (num_prompts, dim) in the space of the audio, of length one, on the CPU."""
+        tokens = self._tokenizer(list(prompts), padding="max_length", truncation=True, return_tensors="pt").to(self._device)
+        features = self._model.get_text_features(tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
+        return torch.nn.functional.normalize(features, dim=-1).cpu()
 
-EMBEDDERS: dict[str, Callable[[str], Embedder]] = {
+
+EMBEDDERS: dict[str, Callable[..., Embedder]] = {
     "vggish": VGGishEmbedder,
     "clap": ClapEmbedder,
     "audiomae": AudioMAEEmbedder,
@@ -84,6 +93,6 @@ EMBEDDERS: dict[str, Callable[[str], Embedder]] = {
 
 
 @functools.lru_cache(maxsize=8)
-def load_embedder(name: str, device: str = "cpu") -> Embedder:
-    """Once a process."""
-    return EMBEDDERS[name](device)
+def load_embedder(name: str, device: str = "cpu", weights: Path | None = None) -> Embedder:
+    """Once a process. weights: instead of the miniature's; VGGish alone takes them."""
+    return EMBEDDERS[name](device) if weights is None else EMBEDDERS[name](device, weights)

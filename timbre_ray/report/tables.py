@@ -105,7 +105,7 @@ def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table
     for index, target in enumerate(results.targets):
         number, slug = (str(3 + index), f"table-{3 + index}-fad") if index < 2 else ("4", f"table-4-fad-{target}")
         title = f"Fréchet distance of all arms at the last step, {target}"
-        built.append(table(number, slug, title, [*_fad_columns(results, None), *_kad_columns(results)], everyone, [target]))
+        built.append(table(number, slug, title, [*_fad_columns(results, None), *_measured_columns(results)], everyone, [target]))
     built += [
         table("5", "table-5-duet-rank", "Rank of the piano in the duet",
               [_column("duet_partner_rank", "rank", step, "low") for step in results.steps], everyone, results.targets),
@@ -133,11 +133,17 @@ def _fad_columns(results: Results, step: int | None) -> list[Column]:
     return columns
 
 
-def _kad_columns(results: Results) -> list[Column]:
-    """The kernel distance beside it, where it was measured."""
+def _measured_columns(results: Results) -> list[Column]:
+    """What stands beside the distance where it was measured: extrapolated, by kernel, and CLAP's similarities."""
     measured = set(results.frame["metric"].unique())
-    suffixes = [suffix for suffix in results.embedders if f"kad_held_out{suffix}" in measured]
-    return [_column(f"kad_held_out{s}", f"KAD, held-out{f' ({s[1:]})' if s else ''}", None, "low") for s in suffixes]
+    of_embedders = (("fad_inf_held_out", "FAD-inf, held-out"), ("kad_held_out", "KAD, held-out"))
+    columns = [
+        _column(f"{metric}{suffix}", f"{header}{f' ({suffix[1:]})' if suffix else ''}", None, "low")
+        for metric, header in of_embedders
+        for suffix in results.embedders
+    ]
+    columns += [_column("clap_t", "CLAP, to the prompt", None, "high"), _column("clap_a", "CLAP, to held-out", None, "high")]
+    return [column for column in columns if column.metric in measured]
 
 
 def _section(

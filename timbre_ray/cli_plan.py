@@ -53,7 +53,7 @@ def _echo_difference(sweep: Sweep, difference: Difference) -> None:
 
 def _echo_search(sweep: Sweep) -> None:
     assert sweep.search is not None
-    goal = f"{sweep.search.mode} {sweep.search.metric}"
+    goal = ", ".join(f"{mode} {metric}" for metric, mode in sweep.search.objectives.items())
     typer.echo(f"a search of {sweep.search.num_trials} trials ({goal}); the trials are chosen as it runs, over:")
     for key, dimension in sweep.search.space.items():
         limits = list(dimension.choices) if dimension.choices else f"{dimension.low} to {dimension.high}"

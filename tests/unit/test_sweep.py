@@ -251,6 +251,10 @@ def test_a_search_overrides_the_base_arm(load):
         (search({"dreambooth.steps": {"type": "int", "low": 1.5, "high": 3}}), "search.space.dreambooth.steps.low=1.5: type int"),
         (search({"dreambooth.method": {"type": "categorical"}}), "search.space.dreambooth.method.choices=[]: a categorical"),
         (search(metric="fad_heldout"), "search.metric='fad_heldout': nothing of that name is measured; nearest: fad_held_out"),
+        (search(metric=["fad_held_out", "piano"], mode=["min", "max"]), "search.metric='piano': nothing of that name is measured"),
+        (search(metric=["fad_held_out"] * 2, mode=["min"] * 2), "search.metric=['fad_held_out', 'fad_held_out']: must be distinct"),
+        (search(metric=["fad_held_out", "kad_held_out"]), "search.mode=['min']: 2 metric(s) need as many modes"),
+        (search(mode="least"), "search.mode='least': must be min or max"),
         (search(metric="fad_held_out/clap"), "search.metric='fad_held_out/clap': base.evaluate.fad=['vggish'] has no clap"),
         (search(scheduler={"name": "ash"}), "search.scheduler.name='ash': must be one of asha; nearest: asha"),
         (search() | {"grid": {"seed": [0]}}, "grid: a search draws its own points"),
@@ -314,6 +318,8 @@ def test_the_full_size_search_is_the_miniatures(full_size):
     sweep, mini = load_sweep(full_size("search")), load_sweep(SHIPPED / "mini-search.yaml")
     assert sweep.search is not None and mini.search is not None and sweep.question
     assert list(sweep.search.space) == list(mini.search.space) and sweep.search.scheduler == mini.search.scheduler
+    assert sweep.search.objectives == {"fad_held_out": "min", "partner_confidence": "max"}
+    assert mini.search.objectives == {"fad_held_out": "min"}
     assert sweep.trials[0].spec.backbone.name == "cvssp/audioldm2-large"
 
 

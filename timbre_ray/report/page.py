@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from timbre_ray.report import claims, summary, textforms
+from timbre_ray.report import claims, pareto, summary, textforms
 from timbre_ray.report.claims import Judgement
 from timbre_ray.report.figures import Drawing
 from timbre_ray.report.listening import Listening
@@ -40,6 +40,8 @@ def render(
         results=results,
         tables=tables,
         judgements=judgements,
+        front=pareto.front(results),
+        pareto_reading=pareto.READING,
         # Built here from escaped text, so it may enter the page as it is.
         drawings=[(drawing, Markup(drawing.svg)) for drawing in drawings],
         heard=heard,

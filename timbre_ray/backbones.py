@@ -68,6 +68,23 @@ def audiomae_path(spec: BackboneSpec) -> Path:
     return beside if beside.is_dir() else _local(PUBLISHED_AUDIOMAE, None, "backbone.audiomae")
 
 
+def pipeline_at_hand(spec: BackboneSpec) -> Path | None:
+    """The pipeline if it lies on this machine already; None where it would have to be fetched. Never asks the network."""
+    return MINI if spec.name == "mini" else at_hand(spec.name, spec.revision, "model_index.json")
+
+
+def at_hand(name: str, revision: str | None, file: str) -> Path | None:
+    """A folder as it is, or a hub id's folder in the hub's cache if it holds ``file``; None otherwise."""
+    if Path(name).is_dir():
+        return Path(name)
+    if not _HUB_ID.fullmatch(name):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, file, revision=revision)
+    return Path(found).parent if isinstance(found, str) else None  # else None, or a mark that the hub has no such file
+
+
 def _local(name: str, revision: str | None, key: str) -> Path:
     """A path as it is; a hub id from the hub's cache, fetched by one process of the node while the others wait for it."""
     if Path(name).exists():

@@ -25,7 +25,7 @@ def resolved_classifier(spec: TrialSpec, folder: Path, place: Callable[[str], st
     wanted = spec.evaluate.classifier
     where = f"{place('evaluate.classifier')}={wanted!r}"
     if wanted == "mini":
-        return spec, _unknown_classes(spec, MINI / "classifier", place)
+        return spec, unknown_classes(spec, classifier_folder(wanted), place)
     tried = list(dict.fromkeys((base / Path(wanted).expanduser()).resolve() for base in (folder, Path.cwd())))
     found = next((path for path in tried if path.is_dir()), None)
     if found is None:
@@ -37,10 +37,16 @@ def resolved_classifier(spec: TrialSpec, folder: Path, place: Callable[[str], st
         needed = "a folder that `timbre-ray classifier train` wrote is needed"
         return spec, [f"{where}: no {' and no '.join(missing)} in {found}; {needed}"]
     evaluate = dataclasses.replace(spec.evaluate, classifier=str(found))
-    return dataclasses.replace(spec, evaluate=evaluate), _unknown_classes(spec, found, place)
+    return dataclasses.replace(spec, evaluate=evaluate), unknown_classes(spec, found, place)
 
 
-def _unknown_classes(spec: TrialSpec, classifier: Path, place: Callable[[str], str]) -> list[str]:
+def classifier_folder(name: str) -> Path:
+    """name: ``mini`` or a folder."""
+    return MINI / "classifier" if name == "mini" else Path(name)
+
+
+def unknown_classes(spec: TrialSpec, classifier: Path, place: Callable[[str], str]) -> list[str]:
+    """What is wrong with the classes that a trial asks of the classifier in a folder."""
     classes = json.loads((classifier / "config.json").read_text(encoding="utf-8"))["classes"]
     return [
         f"{place(f'clips.{field}')}={name!r}: no class of the classifier {spec.evaluate.classifier}; {nearest(name, classes)}"

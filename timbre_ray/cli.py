@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from timbre_ray import cli_classifier, cli_data, cli_init, cli_status
+from timbre_ray import cli_classifier, cli_data, cli_init, cli_plan, cli_status
 
 if TYPE_CHECKING:
     from timbre_ray.cluster.run import Outcome
-    from timbre_ray.ledger import Difference
     from timbre_ray.specs import TrialSpec
     from timbre_ray.store import Store
     from timbre_ray.sweep import Sweep
 
 OK, TRIALS_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+ERROR_FOUND = 1  # by doctor
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(cli_classifier.app, name="classifier")
@@ -72,23 +72,37 @@ def options(
 
 
 @app.command()
-def plan(sweep_file: SweepFile, results: Results = None, clips: Clips = None) -> None:
-    """Show the trials of a sweep and what a run would do: keep, run, changed, orphaned.
+def plan(sweep_file: SweepFile, storage: Storage = None, results: Results = None, clips: Clips = None) -> None:
+    """Show the trials of a sweep, what a run would do (keep, run, changed, orphaned) and what it would cost.
 
     \b
     Example:
       timbre-ray plan sweeps/mini-ablation.yaml
     """
     with _clear_errors():
-        from timbre_ray.ledger import Ledger
+        cli_plan.show_plan(_load(sweep_file, storage=storage, results=results, clips=clips))
 
-        sweep = _load(sweep_file, storage=None, results=results, clips=clips)
-        ledger = Ledger(Path(sweep.run.results) / sweep.name)
-        typer.echo(f"{sweep.name}: {sweep.question}")
-        if sweep.search:
-            _echo_search(sweep)
-        else:
-            _echo_difference(sweep, ledger.difference(sweep.trials))
+
+@app.command()
+def doctor(sweep_file: SweepFile, storage: Storage = None, results: Results = None, clips: Clips = None) -> None:
+    """Say what is missing for a sweep before it is run: GPU, weights, disk, recordings, classes. Fetches and computes nothing.
+
+    Exit code 1 if an error is found; warnings leave it 0.
+
+    \b
+    Example:
+      timbre-ray doctor sweeps/ablation.yaml
+    """
+    with _clear_errors():
+        from timbre_ray.doctor import examine, unusable
+        from timbre_ray.sweep import SweepError
+
+        try:
+            findings = examine(_load(sweep_file, storage=storage, results=results, clips=clips))
+        except SweepError as error:
+            findings = unusable(error)
+        cli_plan.show_findings(findings)
+        raise typer.Exit(ERROR_FOUND if any(finding.level == "error" for finding in findings.values()) else OK)
 
 
 @app.command()
@@ -234,36 +248,6 @@ def _load(path: Path, *, storage: str | None, results: str | None, clips: str | 
     sweep = load_sweep(path, clips=clips)
     changes = {name: value for name, value in (("storage", storage), ("results", results)) if value is not None}
     return dataclasses.replace(sweep, run=dataclasses.replace(sweep.run, **changes))
-
-
-def _echo_difference(sweep: Sweep, difference: Difference) -> None:
-    states = {trial.trial_id: "keep" for trial in difference.keep} | {trial.trial_id: "changed" for trial in difference.changed}
-    for trial in sweep.trials:
-        typer.echo(f"  {states.get(trial.trial_id, 'run'):9} {trial.trial_id}")
-    for trial_id in (*difference.superseded, *difference.orphaned):
-        typer.echo(f"  {'orphaned':9} {trial_id}")
-    typer.echo(
-        f"{len(sweep.trials)} trials: {len(difference.keep)} keep, {len(difference.run)} run, {len(difference.changed)} changed; "
-        f"{len(difference.superseded) + len(difference.orphaned)} orphaned"
-    )
-    typer.echo(_shared_stages(sweep))
-
-
-def _echo_search(sweep: Sweep) -> None:
-    assert sweep.search is not None
-    goal = f"{sweep.search.mode} {sweep.search.metric}"
-    typer.echo(f"a search of {sweep.search.num_trials} trials ({goal}); the trials are chosen as it runs, over:")
-    for key, dimension in sweep.search.space.items():
-        limits = list(dimension.choices) if dimension.choices else f"{dimension.low} to {dimension.high}"
-        typer.echo(f"  {key}: {limits}")
-
-
-def _shared_stages(sweep: Sweep) -> str:
-    """How much the trials share, from the specs alone. Training is shared by steps as well, which the store finds out."""
-    specs = [trial.spec for trial in sweep.trials]
-    encoded = {(s.backbone, s.clips) for s in specs}
-    taught = {(s.backbone, s.clips, s.teacher, s.prompts, s.seed) for s in specs if s.teacher.epochs}
-    return f"distinct sets of clips to encode: {len(encoded)}; distinct teacher forcings: {len(taught)}"
 
 
 def _echo_outcome(outcome: Outcome) -> None:

@@ -132,7 +132,8 @@ def _existing(value: str, folder: Path) -> Path | str:
         siblings = sorted({str(wanted.parent / path.name) for parent in parents for path in parent.iterdir() if path.is_dir()})
         near = difflib.get_close_matches(str(wanted), siblings, n=1)
         hint = f"; nearest: {near[0]}" if near else ""
-        return f"no such folder (looked for {' and '.join(map(str, tried))}){hint}"
+        remedy = f"`timbre-ray data prepare SONGS --out {value}` makes it"
+        return f"no such folder (looked for {' and '.join(map(str, tried))}); {remedy}{hint}"
     if not is_prepared(found) and not any(path.suffix.lower() in SUFFIXES for path in found.iterdir()):
         return f"no recording in {found} ({', '.join(sorted(SUFFIXES))} are read)"
     return found

@@ -117,8 +117,11 @@ class SearchSpec(_Strict):
 
     space: Mapping[str, RangeSpec]
     """Dotted key of a trial's spec -> its range."""
-    metric: str = "fad_held_out"
-    mode: Literal["min", "max"] = "min"
+    metric: str | tuple[str, ...] = "fad_held_out"
+    """What a good trial has little or much of. Of several (a list) no sum is made: trials that none beats in all are the answer,
+    and ASHA goes by the first."""
+    mode: str | tuple[str, ...] = "min"
+    """min or max; one for each metric."""
     num_trials: int = 20
     seed: int = 0
     """Of Optuna's sampler; the trials' own seed is ``base.seed``."""
@@ -128,6 +131,24 @@ class SearchSpec(_Strict):
         _at_least("num_trials", self.num_trials, 1)
         if not self.space:
             raise ValueError("space={}: a search needs at least one range")
-        if self.metric.split("/")[0] not in METRICS:
-            near = difflib.get_close_matches(self.metric, METRICS, n=1, cutoff=0.0)
-            raise ValueError(f"metric={self.metric!r}: nothing of that name is measured; nearest: {near[0]}")
+        metrics, modes = _as_tuple(self.metric), _as_tuple(self.mode)
+        for metric in metrics:
+            if metric.split("/")[0] not in METRICS:
+                near = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.0)
+                raise ValueError(f"metric={metric!r}: nothing of that name is measured; nearest: {near[0]}")
+        if not metrics or len(set(metrics)) < len(metrics):
+            raise ValueError(f"metric={list(metrics)}: must be distinct metrics, at least one")
+        for mode in modes:
+            if mode not in ("min", "max"):
+                raise ValueError(f"mode={mode!r}: must be min or max")
+        if len(modes) != len(metrics):
+            raise ValueError(f"mode={list(modes)}: {len(metrics)} metric(s) need as many modes, min or max")
+
+    @property
+    def objectives(self) -> dict[str, str]:
+        """Metric -> min or max, in the order given."""
+        return dict(zip(_as_tuple(self.metric), _as_tuple(self.mode), strict=True))
+
+
+def _as_tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)

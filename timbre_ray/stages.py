@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from timbre_ray.clip_sets import find_files
 from timbre_ray.data.clips import load_target, read_clips, write_clips
 from timbre_ray.data.features import normalise_waveform
-from timbre_ray.evaluate.scorer import ScoreRequest
-from timbre_ray.identity import VERSIONS, backbone_digest
-from timbre_ray.methods import METHODS, Method, PriorSet
+from timbre_ray.methods import METHODS, Method
 from timbre_ray.models.backbone import Backbone, Embeddings, load_backbone
 from timbre_ray.models.sampling import generate
-from timbre_ray.specs import SamplerSpec, TrialSpec, as_dict
-from timbre_ray.store import Artifact, Store, stage_key
+from timbre_ray.priors import PriorSet
+from timbre_ray.specs import TrialSpec
+from timbre_ray.stage_keys import ScoreRequest, Stage, StageKeys
+from timbre_ray.store import Artifact, Store
 from timbre_ray.train import checkpoint
 from timbre_ray.train.dreambooth import Examples, train
 from timbre_ray.train.teacher import Lesson, teach
@@ -54,10 +54,10 @@ class TrialStages:
 
     def __init__(self, spec: TrialSpec, store: Store, device: str, on_progress: Callable[[Progress], None] | None = None) -> None:
         self.spec, self.store, self.device = spec, store, device
-        self.prompts = spec.prompts.filled(spec.clips)
+        self.keys = StageKeys(spec)
+        self.prompts = self.keys.prompts
         self.method: Method = METHODS[spec.dreambooth.method]
         self._on_progress = on_progress or (lambda progress: None)
-        self._backbone_digest = backbone_digest(spec.backbone)
 
     @property
     def backbone(self) -> Backbone:
@@ -66,17 +66,15 @@ class TrialStages:
     def progress(self, stage: str, done: int, total: int, **values: float) -> None:
         self._on_progress(Progress(stage=stage, done=done, total=total, values=values))
 
-    def _compute(self, stage: str, spec: dict[str, Any], inputs: list[str], produce: Callable[[Path], None]) -> Artifact:
-        key = stage_key(stage, VERSIONS[stage], spec, inputs)
-        if not self.store.has(stage, key):
-            self.progress(stage, 0, 1)
-        return self.store.get_or_compute(stage, key, produce, description={"spec": spec, "inputs": inputs})
+    def _compute(self, stage: Stage, produce: Callable[[Path], None]) -> Artifact:
+        if not self.store.has(stage.name, stage.key):
+            self.progress(stage.name, 0, 1)
+        return self.store.get_or_compute(stage.name, stage.key, produce, description=stage.description())
 
     # -- audio -------------------------------------------------------------------------------------------------------
 
     def encode(self) -> Artifact:
         """The target's clips: windows as FLAC, VAE posterior, true LOA."""
-        files = find_files(self.spec.clips)
 
         def produce(folder: Path) -> None:
             train_clips, held_out = load_target(self.spec.clips, self.backbone.clip_samples)
@@ -84,7 +82,7 @@ class TrialStages:
             write_clips(held_out, folder, "held_out")
             self._save_encoded(read_clips(folder, "train"), folder)  # what is on the disk, as mixtures will read it
 
-        return self._compute("encode", files.digests(), [self._backbone_digest], produce)
+        return self._compute(self.keys.encode, produce)
 
     def _save_encoded(self, waveform: Tensor, folder: Path, latents: Tensor | None = None) -> None:
         """latents: where the model made the clips itself, so that the prior carries no error of vocoder and VAE."""
@@ -94,15 +92,14 @@ class TrialStages:
 
     def class_audio(self, prompt: str) -> Artifact:
         """Audio that the untouched backbone generates: the memory that prior preservation keeps."""
-        num_clips, sampler = self.spec.dreambooth.num_class_clips, self.spec.evaluate.sampler
-        spec = {"prompt": prompt, "num_clips": num_clips, "seed": self.spec.seed, "sampler": _identity(sampler)}
+        num_clips, seed = self.spec.dreambooth.num_class_clips, CLASS_AUDIO_SEED + self.spec.seed
 
         def produce(folder: Path) -> None:
-            waveform, latents = self._generate(self.backbone.unet, prompt, None, num_clips, CLASS_AUDIO_SEED + self.spec.seed)
+            waveform, latents = self._generate(self.backbone.unet, prompt, None, num_clips, seed)
             write_clips(waveform, folder)
             self._save_encoded(waveform, folder, latents)
 
-        return self._compute("class_audio", spec, [self._backbone_digest], produce)
+        return self._compute(self.keys.class_audio(prompt), produce)
 
     def mixture_audio(self, partner_prompt: str, gain_db: float) -> Artifact:
         """Target clip i plus class clip i, a plain sum at ``gain_db`` of the class clip; -inf is the target alone."""
@@ -116,9 +113,9 @@ class TrialStages:
             write_clips(waveform, folder)
             self._save_encoded(waveform, folder)
 
-        return self._compute("mixture_audio", {"gain_db": str(gain_db)}, [target.key, partner.key], produce)
+        return self._compute(self.keys.mixture_audio(partner_prompt, gain_db), produce)
 
-    # methods.PriorAudio
+    # priors.PriorAudio
     def generated(self, prompt: str) -> tuple[str, str]:
         artifact = self.class_audio(prompt)
         return artifact.stage, artifact.key
@@ -131,8 +128,8 @@ class TrialStages:
 
     def teach(self) -> Artifact | None:
         """GPT-2 after teacher forcing; None without epochs."""
-        spec = self.spec.teacher
-        if spec.epochs == 0:
+        spec, stage = self.spec.teacher, self.keys.teach
+        if stage is None:
             return None
         target = self.encode()
         mixture = self.mixture_audio(self.prompts.partner, self.spec.dreambooth.mixture_gain_db) if spec.mixture_weight > 0 else None
@@ -152,9 +149,7 @@ class TrialStages:
             save_file({k: v.contiguous() for k, v in gpt2.transformer.state_dict().items()}, folder / "language_model.safetensors")
             (folder / "losses.json").write_text(json.dumps(losses))
 
-        identity = {**as_dict(spec), "seed": self.spec.seed, "instance": self.prompts.instance, "mixture": self.prompts.mixture}
-        inputs = [self._backbone_digest, target.key, mixture.key if mixture else ""]
-        return self._compute("teach", identity, inputs, produce)
+        return self._compute(stage, produce)
 
     def language_model(self, source: Artifact | None) -> GPT2LMHeadModel:
         """GPT-2 as ``source`` left it (a teach or dreambooth artifact), the backbone's own for None."""
@@ -170,8 +165,7 @@ class TrialStages:
         def produce(folder: Path) -> None:
             save_file(self.backbone.embed(prompt, self.language_model(source), pad_to).tensors(), folder / "embeddings.safetensors")
 
-        spec = {"prompt": prompt, "pad_to": pad_to}
-        artifact = self._compute("prompt", spec, [self._backbone_digest, source.key if source else ""], produce)
+        artifact = self._compute(self.keys.prompt(prompt, source.key if source else "", pad_to), produce)
         return Embeddings(**load_file(artifact.file("embeddings.safetensors"), device=self.device))
 
     # -- Dreambooth --------------------------------------------------------------------------------------------------
@@ -180,14 +174,9 @@ class TrialStages:
         return self.method.prior(self, self.prompts, self.spec.dreambooth) if self.method.prior else None
 
     def dreambooth_key(self, step: int) -> str:
-        """Key of the weights after ``step`` steps; how long the run goes on afterwards is no part of it."""
-        taught, prior = self.teach(), self.prior()
-        spec = {k: v for k, v in as_dict(self.spec.dreambooth).items() if k not in ("steps", *_irrelevant(self.spec, self.method))}
-        if self.spec.dreambooth.train_language_model:
-            spec["loa"] = self.spec.teacher.loa  # the ground truth that GPT-2 is now and then replaced by
-        spec |= {"step": step, "seed": self.spec.seed, "instance": self.prompts.instance, "prior": prior.prompt if prior else None}
-        inputs = [self._backbone_digest, self.encode().key, taught.key if taught else "", prior.key if prior else ""]
-        return stage_key("dreambooth", VERSIONS["dreambooth"], spec, inputs)
+        """Key of the weights after ``step`` steps, once what they are trained from is there."""
+        self.encode(), self.teach(), self.prior()
+        return self.keys.dreambooth(step).key
 
     def _examples(self, stage: str, key: str, prompt: str) -> Examples:
         values = load_file(self.store.get(stage, key).file("encoded.safetensors"))
@@ -211,8 +200,9 @@ class TrialStages:
             torch.manual_seed(self.spec.seed)  # the adapter's first weights
             self.method.attach(unet, spec)
             prior, encoded = self.prior(), self.encode()
-            resume_from = self._checkpoint(run_key, wanted)
+            resume_from, reached = self._checkpoint(run_key, wanted)
             history: list[dict[str, float]] = []
+            clock = time.perf_counter()
             for row in train(
                 unet, self.backbone.new_scheduler(), self._examples("encode", encoded.key, self.prompts.instance),
                 self._examples(prior.stage, prior.key, prior.prompt) if prior else None, spec, seed=self.spec.seed,
@@ -221,19 +211,27 @@ class TrialStages:
                 history.append(row)
                 self.progress("dreambooth", len(history), until, loss=row["loss"])
                 if (step := len(history)) in wanted:
-                    self._publish_weights(step, unet, gpt2, history)
+                    spent = {"seconds": time.perf_counter() - clock, "work": self.keys.clips_trained(step - reached)}
+                    self._publish_weights(step, unet, gpt2, history, spent)
                     yield step, list(history)
+                    clock, reached = time.perf_counter(), max(step, reached)
             shutil.rmtree(resume_from.parent, ignore_errors=True)
 
-    def _checkpoint(self, run_key: str, wanted: list[int]) -> Path:
-        """Where to resume from. A checkpoint beyond a step whose weights are wanted and not published is of no use."""
+    def _checkpoint(self, run_key: str, wanted: list[int]) -> tuple[Path, int]:
+        """Where to resume from, and its step. A checkpoint beyond a step whose weights are wanted and not published is no use."""
         path = self.store.scratch("dreambooth", run_key) / "resume.pt"
         reached = checkpoint.reached(path)
         if any(s < reached and not self.store.has("dreambooth", self.dreambooth_key(s)) for s in wanted):
             path.unlink()
-        return path
+            reached = 0
+        return path, reached
 
-    def _publish_weights(self, step: int, unet: torch.nn.Module, gpt2: GPT2LMHeadModel | None, history: list[dict]) -> None:
+    def _publish_weights(
+        self, step: int, unet: torch.nn.Module, gpt2: GPT2LMHeadModel | None, history: list[dict], spent: dict[str, float]
+    ) -> None:
+        """spent: seconds of the training since the last scored step, and the clips trained on; the artifact's own seconds are
+        those of writing it."""
+
         def produce(folder: Path) -> None:
             self.method.save(folder, unet, self.spec.dreambooth)
             if gpt2 is not None:
@@ -241,7 +239,8 @@ class TrialStages:
                 save_file(state, folder / "language_model.safetensors")
             (folder / "losses.json").write_text(json.dumps(history))
 
-        description = {"step": step, "method": self.method.name, "spec": as_dict(self.spec.dreambooth)}
+        stage = self.keys.dreambooth(step)
+        description = {**stage.description(), "step": step, "method": self.method.name, "spent": spent}
         self.store.get_or_compute("dreambooth", self.dreambooth_key(step), produce, description=description)
 
     def losses(self, step: int) -> list[dict[str, float]]:
@@ -273,7 +272,7 @@ class TrialStages:
 
     def audio(self, step: int) -> dict[str, Artifact]:
         """Generated clips of the three prompts that are scored: solo, duet and the partner alone."""
-        prompts = {"solo": self.prompts.instance, "duet": self.prompts.duet, "partner": self.prompts.partner}
+        prompts = self.keys.scored_prompts()
         lazy_unet = Lazy(lambda: self.trained_unet(step))
         found = {}
         for i, (name, prompt) in enumerate(prompts.items()):
@@ -282,17 +281,15 @@ class TrialStages:
         return found
 
     def generate_prompt(self, step: int, prompt: str, num_clips: int, unet: Lazy) -> Artifact:
-        sampler, seed = self.spec.evaluate.sampler, self.spec.evaluate.seed
-        weights, source = self._weights(step)
+        seed = self.spec.evaluate.seed
+        source = self._weights(step)[1]
 
         def produce(folder: Path) -> None:
             waveform, _ = self._generate(unet.value, prompt, source, num_clips, seed)
             files = write_clips(waveform, folder)
             (folder / "clips.json").write_text(json.dumps({"prompt": prompt, "seed": seed, "step": step, "files": files}))
 
-        spec = {"prompt": prompt, "num_clips": num_clips, "seed": seed, "sampler": _identity(sampler)}
-        inputs = [self._backbone_digest, weights.key if weights else "", source.key if source else ""]
-        return self._compute("generate", spec, inputs, produce)
+        return self._compute(self.keys.generate(step, prompt, num_clips), produce)
 
     def _generate(
         self, unet: torch.nn.Module, prompt: str, source: Artifact | None, num_clips: int, seed: int
@@ -303,11 +300,8 @@ class TrialStages:
         return generate(self.backbone, unet, positive, negative, num_clips=num_clips, seed=seed, sampler=sampler)
 
     def request(self, audio: dict[str, Artifact]) -> ScoreRequest:
-        return ScoreRequest(
-            encode_key=self.encode().key, audio=tuple((name, artifact.key) for name, artifact in audio.items()),
-            partner=self.spec.clips.partner, target_class=self.spec.clips.target_class, embedders=self.spec.evaluate.fad,
-            num_clips=self.spec.evaluate.num_clips, classifier=self.spec.evaluate.classifier, vggish=self.spec.evaluate.vggish,
-        )  # fmt: skip
+        self.encode()  # what is scored against
+        return self.keys.request({name: artifact.key for name, artifact in audio.items()})
 
 
 class Lazy:
@@ -329,16 +323,3 @@ def mix(target: Tensor, partner: Tensor, gain_db: float) -> Tensor:
     if gain == 0:
         return target  # normalised already: once more would move it by a rounding
     return normalise_waveform(target + gain * partner)
-
-
-def _identity(sampler: SamplerSpec) -> dict[str, Any]:
-    return {k: v for k, v in as_dict(sampler).items() if k != "batch_size"}
-
-
-def _irrelevant(spec: TrialSpec, method: Method) -> tuple[str, ...]:
-    """Settings that this method does not read: two arms that differ only in them share their weights."""
-    names: list[str] = [] if method.name == "lora" else ["lora_rank", "lora_alpha", "lora_targets"]
-    names += [] if method.prior else ["prior_weight", "num_class_clips"]
-    names += [] if method.name == "mixclass_prior" else ["mixture_gain_db"]
-    names += [] if spec.dreambooth.train_language_model else ["true_loa_probability"]
-    return tuple(names)

@@ -100,6 +100,11 @@ class Store:
     def has(self, stage: str, key: str) -> bool:
         return (self._place("artifacts", stage, key) / MANIFEST).is_file()
 
+    def manifests(self) -> Iterator[dict[str, Any]]:
+        """``artifact.json`` of every published artifact: stage, key, description, seconds, created, files with their bytes."""
+        for path in sorted((self.root / "artifacts").glob(f"*/*/{MANIFEST}")):
+            yield json.loads(path.read_text(encoding="utf-8"))
+
     def scratch(self, stage: str, key: str) -> Path:
         """Folder for the checkpoints of a stage under way. It outlives a crash and is removed once the key is published."""
         folder = self._place("scratch", stage, key)

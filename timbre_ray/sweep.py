@@ -138,10 +138,10 @@ class _Reader:
         return search
 
     def check_search(self, search: SearchSpec, base: PlannedTrial) -> None:
-        embedder = "clap" if search.metric in CLAP_METRICS else search.metric.partition("/")[2]
-        if embedder and embedder not in base.spec.evaluate.fad:
-            has = list(base.spec.evaluate.fad)
-            self.problems.append(f"search.metric={search.metric!r}: base.evaluate.fad={has} has no {embedder}; add it there")
+        for metric in search.objectives:
+            embedder, has = "clap" if metric in CLAP_METRICS else metric.partition("/")[2], list(base.spec.evaluate.fad)
+            if embedder and embedder not in has:
+                self.problems.append(f"search.metric={metric!r}: base.evaluate.fad={has} has no {embedder}; add it there")
         for key, range_ in search.space.items():
             if not has_key(TrialSpec, key):
                 self.problems.append(f"search.space.{key}: {unknown_key(TrialSpec, key.split('.'))}")

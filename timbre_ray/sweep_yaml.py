@@ -21,7 +21,7 @@ class SweepError(ValueError):
     """A sweep's YAML cannot be used; the message lists every problem."""
 
     def __init__(self, path: Path, problems: Iterable[str]) -> None:
-        self.problems = tuple(dict.fromkeys(problems))  # arms share the problems of their base
+        self.path, self.problems = path, tuple(dict.fromkeys(problems))  # arms share the problems of their base
         super().__init__("\n".join(f"{path}: {problem}" for problem in self.problems))
 
 

@@ -140,14 +140,17 @@ def test_infeasible_resources_name_what_is_missing(write_sweep):
         run(sweep)
 
 
-def test_search_with_asha_ends_nan_trials_as_failed(write_sweep, monkeypatch):
+@pytest.mark.parametrize(
+    ("metric", "mode"), [("fad_held_out", "min"), (["fad_held_out", "duet_partner_rank"], ["min", "min"])]
+)
+def test_search_with_asha_ends_nan_trials_as_failed(write_sweep, monkeypatch, metric, mode):
     from timbre_ray.cluster import search
 
     studies = []
     make = search.optuna_search
     monkeypatch.setattr(search, "optuna_search", lambda *a: studies.append(make(*a)) or studies[-1])
     space = {"dreambooth.lr": {"type": "categorical", "choices": [0.1, 0.2, 0.9]}}
-    settings = {"metric": "fad_held_out", "mode": "min", "num_trials": 6, "seed": 3, "space": space}
+    settings = {"metric": metric, "mode": mode, "num_trials": 6, "seed": 3, "space": space}
     settings["scheduler"] = {"name": "asha", "grace_period": 1, "reduction_factor": 2}
     sweep = write_sweep(arms={"base": {}}, search=settings)
     outcome, _, _ = run(sweep)
@@ -161,6 +164,9 @@ def test_search_with_asha_ends_nan_trials_as_failed(write_sweep, monkeypatch):
     history = history_of(sweep, ledger)
     assert len(history.measured) == states.count("COMPLETE")
     assert history.unfinished == ({"dreambooth.lr": 0.9},)
+    resumed = make(sweep.search, history).study
+    told = [tuple(trial.values) for trial in resumed.trials if trial.state.name == "COMPLETE"]
+    assert told == [values for _, values in history.measured] and len(told[0]) == len(sweep.search.objectives)
 
 
 def test_a_driver_that_was_killed_goes_on_where_it_was(write_sweep, tmp_path):

@@ -46,7 +46,10 @@ def write_record(folder: Path, **changes) -> dict:
     return record | changes
 
 
-@pytest.mark.parametrize("command", [[], ["plan"], ["run"], ["report"], ["status"], ["init"], ["generate"], ["data"], ["data", "prepare"]])
+COMMANDS = [[], ["plan"], ["doctor"], ["run"], ["report"], ["status"], ["init"], ["generate"], ["data"], ["data", "prepare"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(command):
     result = runner.invoke(cli.app, [*command, "--help"])
     assert result.exit_code == 0

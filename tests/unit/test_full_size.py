@@ -10,9 +10,11 @@ import dataclasses
 import pytest
 import torch
 from diffusers import AudioLDM2UNet2DConditionModel, DDIMScheduler
+from transformers import GPT2Config, GPT2Model
 
 from timbre_ray.methods import METHODS
 from timbre_ray.methods.lora import attach, target_modules
+from timbre_ray.model_sizes import PUBLISHED_SIZES
 from timbre_ray.models.backbone import Embeddings
 from timbre_ray.specs import DreamboothSpec
 from timbre_ray.train.dreambooth import Examples, train, trained_parameters
@@ -78,6 +80,18 @@ def test_ten_seconds_of_latents_keep_their_shape(name: str) -> None:
             encoder_hidden_states_1=torch.empty(2, 12, 1024), encoder_attention_mask_1=torch.empty(2, 12),
         ).sample  # fmt: skip
     assert predicted.shape == (2, 8, 256, 16)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_sizes_that_plans_reckon_with_are_these(name: str) -> None:
+    known, unet = PUBLISHED_SIZES[f"cvssp/{name}"], build(SIZES[name])
+    assert known.unet == sum(p.numel() for p in unet.parameters())
+    for targets, per_rank in known.lora.items():
+        adapted = build(SIZES[name])
+        attach(adapted, DreamboothSpec(method="lora", lora_targets=targets, lora_rank=3))
+        assert 3 * per_rank == sum(p.numel() for p in trained_parameters(adapted, None).values())
+    with torch.device("meta"):
+        assert known.language_model == sum(p.numel() for p in GPT2Model(GPT2Config()).parameters())
 
 
 def tiny_examples() -> Examples:

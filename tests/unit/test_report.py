@@ -17,7 +17,7 @@ import soundfile
 
 from timbre_ray import report
 from timbre_ray.ledger import Ledger
-from timbre_ray.report import claims, summary, tables
+from timbre_ray.report import claims, pareto, summary, tables
 from timbre_ray.report.results import Results, load
 from timbre_ray.store import Store
 
@@ -214,6 +214,29 @@ def test_the_page_is_escaped_and_needs_nothing_else(tmp_path: Path) -> None:
     assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
     assert page.count("<svg") == page.count("</title><desc") == 6
     assert "<script" not in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_search_over_two_metrics_shows_its_front(tmp_path: Path) -> None:
+    folder, store = write_sweep(tmp_path, targets=("chinese_flute_v1",), seeds=(0,))
+    ledger = Ledger(folder)
+    trials = ledger.trials()[:4]
+    found = {"near": (1.0, 0.2), "keeper": (9.0, 0.9), "beaten": (9.5, 0.9), "equal": (1.0, 0.2)}
+    for trial, (name, (fad, piano)) in zip(trials, found.items(), strict=True):
+        trial |= {"trial_id": name, "point": {"dreambooth.lr": 1.23456e-5, "dreambooth.method": "prior"}}
+        trial["evaluations"][-1]["metrics"] |= {"fad_held_out": fad, "partner_confidence": piano}
+        ledger.write_trial(trial)
+    sweep = ledger.sweep() | {"planned": list(found)}
+    ledger.write_sweep(sweep)
+    assert pareto.front(load(folder)) is None, "no search over several metrics"
+    ledger.write_sweep(sweep | {"objectives": {"fad_held_out": "min", "partner_confidence": "max"}})
+    front = pareto.front(load(folder))
+    assert front.headers == ("trial", "fad_held_out (min)", "partner_confidence (max)", "settings") and front.num_trials == 4
+    assert sorted(row[0] for row in front.rows) == ["equal", "keeper", "near"] and front.rows[-1][0] == "keeper"
+    assert front.rows[-1][3] == "dreambooth.lr=1.235e-05, dreambooth.method=prior"
+    page = report.build(folder, store, tmp_path / "out").read_text()
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "3 of 4 finished trials" in text and text.index("## Pareto front") < text.index("## Claims")
+    assert '<section id="pareto-front">' in page and "keeper" in page
 
 
 def test_csv_and_latex(tmp_path: Path) -> None:

@@ -12,11 +12,14 @@ import torch
 from diffusers import AudioLDM2Pipeline
 
 from timbre_ray import stages
+from timbre_ray.estimate import Records
+from timbre_ray.evaluate.scorer import score_clips
 from timbre_ray.models.backbone import load_backbone
 from timbre_ray.specs import BackboneSpec, ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec
+from timbre_ray.stage_keys import ScoreRequest, StageKeys
 from timbre_ray.stages import TrialStages, mix
 from timbre_ray.store import Store
-from timbre_ray.trial import export
+from timbre_ray.trial import export, run_trial
 
 SPEC = TrialSpec(
     clips=ClipsSpec(path="mini:chinese_flute_v1"),
@@ -85,6 +88,38 @@ def stop_at(step: int) -> Callable[[stages.Progress], None]:
             raise KeyboardInterrupt
 
     return on_progress
+
+
+class Scored:
+    """A score that is there at once."""
+
+    def __init__(self, request: ScoreRequest, store: Store) -> None:
+        self._scores = score_clips(request, store)
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> dict:
+        return self._scores
+
+
+def test_a_run_computes_what_its_spec_says_and_measures_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    sampler = dataclasses.replace(SPEC.evaluate.sampler, negative_prompt="Low quality")
+    spec = dataclasses.replace(
+        with_dreambooth(method="mixclass_prior"), teacher=TeacherSpec(epochs=1, mixture_weight=0.5),
+        evaluate=dataclasses.replace(SPEC.evaluate, at_steps=(0, 2), sampler=sampler),
+    )  # fmt: skip
+    assert [e.step for e in run_trial(spec, store=store, score=lambda request: Scored(request, store))] == [0, 2]
+    computed = {(event["stage"], event["key"]) for event in store.log() if event["event"] == "computed"}
+    stages = {(stage.name, stage.key): stage for stage in StageKeys(spec).all()}
+    assert computed == set(stages)
+    records = Records(store)
+    for stage in stages.values():
+        assert not records.seconds(stage).unknown and records.num_bytes(stage, spec).known > 0, stage.name
+    (weights,) = (stage for stage in stages.values() if stage.name == "dreambooth")
+    (spent,) = (m["description"]["spent"] for m in store.manifests() if m["stage"] == "dreambooth")
+    assert spent["work"] == weights.work == 2 and records.seconds(weights).known == pytest.approx(spent["seconds"])
 
 
 def test_mixtures_are_plain_sums() -> None:

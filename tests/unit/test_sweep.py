@@ -251,6 +251,10 @@ def test_a_search_overrides_the_base_arm(load):
         (search({"dreambooth.steps": {"type": "int", "low": 1.5, "high": 3}}), "search.space.dreambooth.steps.low=1.5: type int"),
         (search({"dreambooth.method": {"type": "categorical"}}), "search.space.dreambooth.method.choices=[]: a categorical"),
         (search(metric="fad_heldout"), "search.metric='fad_heldout': nothing of that name is measured; nearest: fad_held_out"),
+        (search(metric=["fad_held_out", "piano"], mode=["min", "max"]), "search.metric='piano': nothing of that name is measured"),
+        (search(metric=["fad_held_out"] * 2, mode=["min"] * 2), "search.metric=['fad_held_out', 'fad_held_out']: must be distinct"),
+        (search(metric=["fad_held_out", "kad_held_out"]), "search.mode=['min']: 2 metric(s) need as many modes"),
+        (search(mode="least"), "search.mode='least': must be min or max"),
         (search(metric="fad_held_out/clap"), "search.metric='fad_held_out/clap': base.evaluate.fad=['vggish'] has no clap"),
         (search(metric="clap_a"), "search.metric='clap_a': base.evaluate.fad=['vggish'] has no clap"),
         (search(scheduler={"name": "ash"}), "search.scheduler.name='ash': must be one of asha; nearest: asha"),
@@ -270,6 +274,54 @@ def test_the_shipped_sweeps_load(name, num_trials):
     assert all(t.spec.backbone.name == "mini" and t.spec.evaluate.num_clips == 20 for t in sweep.trials)
     assert (sweep.search is not None) == (name == "mini-search")
     assert sweep.search is not None or sweep.arms == PAPER_ARMS
+
+
+@pytest.fixture
+def full_size(tmp_path, monkeypatch):
+    """A shipped sweep over recordings of one's own, copied to where data/ has two tiny folders of them."""
+
+    def copied(name: str, *, recordings: bool = True) -> Path:
+        path = tmp_path / "sweeps" / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(SHIPPED / path.name, path)
+        for target in ("flute_v1", "flute_v2") if recordings else ():
+            folder_of_clips(tmp_path / "data" / target, (f"{target}_a.wav", f"{target}_b.wav"))
+        monkeypatch.chdir(tmp_path)
+        return path
+
+    return copied
+
+
+def test_the_full_size_ablation_is_the_miniatures_with_the_papers_settings(full_size):
+    sweep, mini = load_sweep(full_size("ablation")), load_sweep(SHIPPED / "mini-ablation.yaml")
+    assert sweep.name == "ablation" and sweep.question and sweep.arms == mini.arms == PAPER_ARMS
+    assert [(t.arm, t.spec.seed) for t in sweep.trials] == [(t.arm, t.spec.seed) for t in mini.trials]
+    for ours, other in zip(sweep.trials, mini.trials, strict=True):
+        spec, sampler = ours.spec, ours.spec.evaluate.sampler
+        assert (spec.dreambooth.method, spec.teacher.epochs) == (other.spec.dreambooth.method, other.spec.teacher.epochs)
+        assert spec.backbone.name == "cvssp/audioldm2-large" and spec.evaluate.at_steps == (0, 25, 300)
+        assert (spec.dreambooth.lr, spec.dreambooth.batch_size, spec.dreambooth.gradient_accumulation) == (1e-5, 1, 4)
+        assert (spec.teacher.lr, spec.dreambooth.steps, spec.dreambooth.num_class_clips) == (1e-5, 300, 50)
+        assert (sampler.scheduler, sampler.num_inference_steps, sampler.guidance_scale) == ("ddim", 200, 3.5)
+        assert sampler.negative_prompt == "Low quality" and sampler.mel_inversion == "vocoder"
+
+
+@pytest.mark.parametrize(("name", "key"), [("ablation", "grid.clips.path"), ("search", "base.clips.path")])
+def test_full_size_sweeps_say_how_to_get_the_recordings(full_size, name, key):
+    with pytest.raises(SweepError) as caught:
+        load_sweep(full_size(name, recordings=False))
+    first = caught.value.problems[0]
+    assert first.startswith(f"{key}='data/flute_v1': no such folder")
+    assert "`timbre-ray data prepare SONGS --out data/flute_v1` makes it" in first
+
+
+def test_the_full_size_search_is_the_miniatures(full_size):
+    sweep, mini = load_sweep(full_size("search")), load_sweep(SHIPPED / "mini-search.yaml")
+    assert sweep.search is not None and mini.search is not None and sweep.question
+    assert list(sweep.search.space) == list(mini.search.space) and sweep.search.scheduler == mini.search.scheduler
+    assert sweep.search.objectives == {"fad_held_out": "min", "partner_confidence": "max"}
+    assert mini.search.objectives == {"fad_held_out": "min"}
+    assert sweep.trials[0].spec.backbone.name == "cvssp/audioldm2-large"
 
 
 def test_demo_is_part_of_the_ablation():

@@ -124,7 +124,7 @@ def _run_on_ray(
         context = TrialContext(
             ledger_folder=results, worker=worker, functions=functions, scorers=scorers,
             plan=GridPlan({t.trial_id: t for t in todo.trials}) if sweep.search is None else SearchPlan(sweep),
-            objective=sweep.search.metric if sweep.search else None,
+            objectives=tuple(sweep.search.objectives) if sweep.search else (),
         )  # fmt: skip
         concurrency = min(slots, run.max_concurrent or slots)
         board = Board(
@@ -176,6 +176,7 @@ def _sweep_record(sweep: Sweep) -> dict[str, Any]:
     return {
         "name": sweep.name, "question": sweep.question, "arms": list(sweep.arms), "text": sweep.text,
         "planned": sweep.search.num_trials if sweep.search else [trial.trial_id for trial in sweep.trials],
+        "objectives": sweep.search.objectives if sweep.search else {},
         "run": dataclasses.asdict(sweep.run), "provenance": provenance(),
     }  # fmt: skip
 

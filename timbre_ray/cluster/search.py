@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -47,13 +47,21 @@ class FailingOptunaSearch(OptunaSearch):
     """
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        if math.isfinite(result.get(self.metric, math.nan)):
+        if self._is_measured(result):
             super().on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        if not math.isfinite((result or {}).get(self.metric, math.nan)):
+        if not self._is_measured(result or {}):
             result, error = None, True
         super().on_trial_complete(trial_id, result=result, error=error)
+
+    def _is_measured(self, result: Mapping[str, Any]) -> bool:
+        names = [self.metric] if isinstance(self.metric, str) else self.metric
+        return all(math.isfinite(result.get(name, math.nan)) for name in names)
+
+    def tell(self, point: Mapping[str, Any], values: Sequence[float]) -> None:
+        """A trial of an earlier run. Ray's own ``add_evaluated_point`` takes one objective alone."""
+        self.study.add_trial(optuna.create_trial(values=list(values), params=dict(point), distributions=self._space))
 
     @property
     def study(self) -> optuna.Study:
@@ -64,8 +72,8 @@ class FailingOptunaSearch(OptunaSearch):
 class SearchHistory:
     """What the ledger knows of a search, so that a run that was killed goes on where it was."""
 
-    measured: tuple[tuple[dict[str, Any], float], ...]
-    """(point, last objective) of the finished trials, as often as they were drawn: told to Optuna."""
+    measured: tuple[tuple[dict[str, Any], tuple[float, ...]], ...]
+    """(point, last objectives) of the finished trials, as often as they were drawn: told to Optuna."""
     unfinished: tuple[dict[str, Any], ...]
     """Points of interrupted and failed trials: tried first, their finished stages are free."""
 
@@ -87,8 +95,9 @@ def history_of(sweep: Sweep, ledger: Ledger) -> SearchHistory:
         if planned is None or planned.key != record["trial_key"]:
             continue
         if record["status"] == "finished" and record["evaluations"]:
-            objective = record["evaluations"][-1]["metrics"][sweep.search.metric]
-            measured += [(point, objective)] * (1 + record.get("repeats", 0))
+            metrics = record["evaluations"][-1]["metrics"]
+            values = tuple(metrics[name] for name in sweep.search.objectives)
+            measured += [(point, values)] * (1 + record.get("repeats", 0))
         else:
             unfinished.append(point)
         trials.append(planned)
@@ -98,28 +107,32 @@ def history_of(sweep: Sweep, ledger: Ledger) -> SearchHistory:
 def optuna_search(search: SearchSpec, history: SearchHistory) -> FailingOptunaSearch:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("ray.tune.search.optuna").setLevel(logging.ERROR)
+    metrics, modes = list(search.objectives), list(search.objectives.values())
     searcher = FailingOptunaSearch(
         space=distributions(search),
-        metric=search.metric,
-        mode=search.mode,
+        metric=metrics if len(metrics) > 1 else metrics[0],
+        mode=modes if len(modes) > 1 else modes[0],
         points_to_evaluate=list(history.unfinished),
         # A resumed study must not draw its first random points once more.
         seed=search.seed + len(history.measured) + len(history.unfinished),
     )
-    for point, objective in history.measured:
-        searcher.add_evaluated_point(point, objective)
+    for point, values in history.measured:
+        searcher.tell(point, values)
     return searcher
 
 
 def asha(sweep: Sweep) -> ASHAScheduler | None:
-    """ASHA in units of Dreambooth steps, or None. A trial that reaches the last step ends by itself."""
+    """ASHA in units of Dreambooth steps, by the first objective, or None. A trial that reaches the last step ends by itself."""
     assert sweep.search is not None
     scheduler = sweep.search.scheduler
     if scheduler is None:
         return None
     steps = distributions(sweep.search).get("dreambooth.steps")
     last = int(steps.high) if steps is not None else max(t.spec.dreambooth.steps for t in sweep.trials)
+    metric, mode = next(iter(sweep.search.objectives.items()))
     return ASHAScheduler(
+        metric=metric,
+        mode=mode,
         time_attr="step",
         max_t=max(last, scheduler.grace_period),
         grace_period=scheduler.grace_period,
@@ -136,8 +149,6 @@ def tune_config(sweep: Sweep, *, history: SearchHistory | None) -> tune.TuneConf
     return tune.TuneConfig(
         search_alg=optuna_search(sweep.search, history),
         scheduler=asha(sweep),
-        metric=sweep.search.metric,
-        mode=sweep.search.mode,
         num_samples=history.num_left(sweep.search),
         **common,
     )

@@ -37,8 +37,8 @@ class TrialContext:
     scorers: ScorerPool
     plan: Callable[[Mapping[str, Any]], PlannedTrial]
     """Tune's config -> the trial: a look-up for an ablation, the base arm with overrides for a search."""
-    objective: str | None = None
-    """Metric that the search reads; None for an ablation."""
+    objectives: tuple[str, ...] = ()
+    """Metrics that the search reads; none for an ablation."""
 
 
 def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
@@ -57,8 +57,8 @@ def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
     except Exception as error:
         recorder.fail(error, store)
         if not is_transient(error):
-            # Without "step" ASHA ignores the report; the objective must be there, or Tune refuses the report.
-            tune.report({LASTING_FAILURE: True, **({context.objective: math.nan} if context.objective else {})})
+            # Without "step" ASHA ignores the report; the objectives must be there, or Tune refuses the report.
+            tune.report({LASTING_FAILURE: True, **dict.fromkeys(context.objectives, math.nan)})
         raise
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,29 +16,13 @@ from timbre_ray.evaluate.clap import clap_a, clap_t
 from timbre_ray.evaluate.frechet import clip_distances, frechet_distance, frechet_infinity, infinity_shortfall
 from timbre_ray.evaluate.kernel import kernel_distance, kernel_interval
 from timbre_ray.evaluate.ranking import mean_confidences, rank
-from timbre_ray.identity import VERSIONS, judges_digest
 from timbre_ray.models.backbone import Judges, load_judges
 from timbre_ray.models.embedders import load_embedder
 from timbre_ray.specs import EvaluateSpec
-from timbre_ray.store import Store, stage_key
+from timbre_ray.stage_keys import ScoreRequest
+from timbre_ray.store import Store
 
 SEED = 0  # of resampling: the same draws in every arm
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ScoreRequest:
-    """What to score: keys of generated audio by prompt, and the target's clips."""
-
-    encode_key: str
-    audio: tuple[tuple[str, str], ...]  # ("solo" | "duet" | "partner", key of a generate artifact)
-    partner: str
-    target_class: str
-    embedders: tuple[str, ...]
-    num_clips: int
-    classifier: str = "mini"
-    """``mini`` or an absolute folder; its digest, not its place, is part of the score's key."""
-    vggish: str = "mini"
-    """``mini`` or an absolute path of a file; likewise."""
 
 
 class Pending(Protocol):
@@ -75,13 +58,13 @@ def classify_clips(judges: Judges, waveform: Tensor, batch_size: int = 32) -> np
 
 def score_clips(request: ScoreRequest, store: Store) -> dict[str, Any]:
     """Distances, ranking and confidences of one model at one step. Any clip that cannot be scored fails the whole score."""
-    identity = {name: value for name, value in dataclasses.asdict(request).items() if name not in ("classifier", "vggish")}
-    key = stage_key("score", VERSIONS["score"], identity, [judges_digest(request.classifier, request.vggish)])
+    stage = request.stage()
 
     def produce(folder: Path) -> None:
         (folder / "scores.json").write_text(json.dumps(_score(request, store), indent=2) + "\n")
 
-    artifact = store.get_or_compute("score", key, produce, description=dataclasses.asdict(request))
+    description = {**stage.description(), "classifier": request.classifier}
+    artifact = store.get_or_compute(stage.name, stage.key, produce, description=description)
     return json.loads(artifact.file("scores.json").read_text())
 
 

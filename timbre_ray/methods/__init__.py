@@ -1,7 +1,7 @@
-"""The Dreambooth variants: one file each, one line in this table."""
+"""The Dreambooth variants: one file each, one line in this table; with prior audio, one in ``priors.PRIORS`` too."""
 
 from timbre_ray.methods import chineseclass_prior, direct, lora, mixclass_prior, prior
-from timbre_ray.methods.base import Method, PriorAudio, PriorSet
+from timbre_ray.methods.base import Method
 
 METHODS: dict[str, Method] = {
     "direct": direct.METHOD,
@@ -11,4 +11,4 @@ METHODS: dict[str, Method] = {
     "lora": lora.METHOD,
 }
 
-__all__ = ["METHODS", "Method", "PriorAudio", "PriorSet"]
+__all__ = ["METHODS", "Method"]

@@ -2,4 +2,4 @@
 
 from timbre_ray.methods.base import Method, attach_all, load_all, save_all
 
-METHOD = Method(name="direct", prior=None, attach=attach_all, save=save_all, load=load_all)
+METHOD = Method(name="direct", attach=attach_all, save=save_all, load=load_all)

@@ -64,4 +64,4 @@ def merge(unet: nn.Module) -> nn.Module:
     return recurse_remove_peft_layers(unet)
 
 
-METHOD = Method(name="lora", prior=None, attach=attach, save=save, load=load, merge=merge)
+METHOD = Method(name="lora", attach=attach, save=save, load=load, merge=merge)

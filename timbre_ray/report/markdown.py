@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from timbre_ray.report import summary
+from timbre_ray.report import pareto, summary
 from timbre_ray.report.claims import METRIC_NAMES, RULE, Comparison, Judgement, number
 from timbre_ray.report.comparisons import Contrast, Contrasts
 from timbre_ray.report.results import Results
@@ -21,6 +21,7 @@ def render(results: Results, tables: Sequence[Table], judgements: Sequence[Judge
     if results.with_status("failed"):
         parts.append("| failed trial | stage | reason |\n|:--|:--|:--|\n" + "\n".join(_failed_lines(results)))
     parts.append("The same with figures and sound: [index.html](index.html).")
+    parts += _pareto_front(results)
     parts.append("## Claims")
     parts += [_claim(judgement) for judgement in judgements]
     parts.append(f"Rule: {RULE}")
@@ -34,6 +35,16 @@ def render(results: Results, tables: Sequence[Table], judgements: Sequence[Judge
     parts.append("## Made with")
     parts.append("\n".join(f"- {escape_markdown(k)}: {escape_markdown(v)}" for k, v in summary.provenance(results)))
     return "\n\n".join(parts) + "\n"
+
+
+def _pareto_front(results: Results) -> list[str]:
+    found = pareto.front(results)
+    if found is None:
+        return []
+    head, *rows = ["| " + " | ".join(escape_markdown(cell) for cell in line) + " |" for line in (found.headers, *found.rows)]
+    rule = f"|:--|{'--:|' * (len(found.headers) - 2)}:--|"
+    reading = f"{len(found.rows)} of {found.num_trials} finished trials. {pareto.READING}"
+    return ["## Pareto front", reading, "\n".join([head, rule, *rows])]
 
 
 def _failed_lines(results: Results) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from timbre_ray.report import claims, summary, textforms
+from timbre_ray.report import claims, pareto, summary, textforms
 from timbre_ray.report.claims import Judgement
 from timbre_ray.report.comparisons import Contrasts
 from timbre_ray.report.figures import Drawing
@@ -42,6 +42,8 @@ def render(
         tables=tables,
         judgements=judgements,
         contrasts=contrasts,
+        front=pareto.front(results),
+        pareto_reading=pareto.READING,
         # Built here from escaped text, so it may enter the page as it is.
         drawings=[(drawing, Markup(drawing.svg)) for drawing in drawings],
         heard=heard,

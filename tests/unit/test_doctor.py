@@ -1,0 +1,221 @@
+"""Each check of doctor with and without what it asks for. Machines are made up: no GPU, no hub and no full-size weights here."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from typer.testing import CliRunner
+
+from timbre_ray import cli, doctor
+from timbre_ray.backbones import MINI
+from timbre_ray.doctor import CHECKS, Case
+from timbre_ray.model_sizes import PUBLISHED_SIZES, training_memory
+from timbre_ray.sweep import load_sweep
+
+SWEEPS = Path(__file__).parents[2] / "sweeps"
+GIB = 2**30
+LARGE = {"name": "cvssp/audioldm2-large"}
+
+
+@pytest.fixture
+def case(tmp_path, monkeypatch):
+    """A sweep over the shipped flute and a machine with these GPUs, whose hub answers unless it is refused."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(gpus: tuple[int, ...] = (), refusal: str = "", run: dict | None = None, arms: dict | None = None, **base) -> Case:
+        body = {"name": "night", "base": {"clips": {"path": "mini:chinese_flute_v1"}, **base}, "arms": arms or {"a": {}}}
+        (tmp_path / "night.yaml").write_text(yaml.safe_dump(body | ({"run": run} if run else {})))
+        return Case(sweep=load_sweep(tmp_path / "night.yaml"), gpus=lambda: gpus, hub_refusal=lambda name, revision: refusal)
+
+    return make
+
+
+def level(name: str, case: Case) -> str:
+    finding = CHECKS[name](case)
+    assert finding.found and (finding.remedy != "") == (finding.level != "ok"), finding
+    return finding.level
+
+
+ONE_GPU = {"resources": {"train": {"gpu": 1}}}
+
+
+def test_a_gpu_is_wanted_only_if_the_sweep_asks(case):
+    assert level("GPU", case()) == "ok" and level("GPU", case(backbone=LARGE)) == "warning"
+    assert level("GPU", case(run=ONE_GPU)) == "error" and level("GPU", case(gpus=(GIB,), run=ONE_GPU)) == "ok"
+    beside = {"resources": {"train": {"gpu": 1}, "score": {"gpu": 0.25}}}
+    assert level("GPU", case(gpus=(GIB,), run=beside)) == "error", "the scorer's share leaves no room for the trial"
+    assert level("GPU", case(gpus=(GIB, GIB), run=beside)) == "ok"
+
+
+def test_memory_follows_from_backbone_and_method(case):
+    large = PUBLISHED_SIZES["cvssp/audioldm2-large"]
+    needs = {}
+    for method in ("direct", "lora"):
+        made = case(backbone=LARGE, dreambooth={"method": method}, run=ONE_GPU)
+        needs[method] = training_memory(made.trials[0].spec, large)
+    # Gradients and two moments of the U-Net, less those of the adapter: what LoRA saves.
+    assert needs["direct"] - needs["lora"] == 12 * (large.unet - large.lora["cross_attention"] * 4)
+    arms = {"small": {"dreambooth": {"method": "lora"}}, "whole": {}}
+    room = case(gpus=(2 * needs["direct"],), backbone=LARGE, arms=arms, run=ONE_GPU)
+    assert level("GPU memory", room) == "ok" and "whole" in CHECKS["GPU memory"](room).found
+    assert level("GPU memory", case(gpus=(needs["direct"] + 1,), backbone=LARGE, run=ONE_GPU)) == "warning"
+    assert level("GPU memory", case(gpus=(needs["lora"],), backbone=LARGE, arms=arms, run=ONE_GPU)) == "error"
+    halves = {"resources": {"train": {"gpu": 0.5}}}
+    assert level("GPU memory", case(gpus=(2 * needs["direct"] - 1,), backbone=LARGE, run=halves)) == "error", "two share it"
+    assert level("GPU memory", case(backbone=LARGE)) == "ok", "no GPU is asked for"
+    nowhere = CHECKS["GPU memory"](case(backbone=LARGE, run=ONE_GPU))
+    assert nowhere.level == "error" and "no GPU here" in nowhere.found
+    assert level("GPU memory", case(gpus=(GIB,), backbone={"name": "someone/model"}, run=ONE_GPU)) == "warning"
+
+
+def snapshot(cache: Path, name: str, files: tuple[str, ...]) -> Path:
+    """A model in the hub's cache, as its client lays it out."""
+    root = cache / f"models--{name.replace('/', '--')}"
+    (root / "refs").mkdir(parents=True)
+    (root / "refs" / "main").write_text("abc")
+    for file in files:
+        (root / "snapshots" / "abc" / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / "snapshots" / "abc" / file).write_text("{}")
+    return root / "snapshots" / "abc"
+
+
+def test_weights_from_folder_cache_or_hub(case, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert level("weights", case()) == "ok"
+    assert level("weights", case(backbone=LARGE)) == "warning"
+    assert level("weights", case(backbone=LARGE, refusal="HF_HUB_OFFLINE is set")) == "error"
+    parts = tuple(f"{part}/model.safetensors" for part in doctor.WEIGHED)
+    found = snapshot(tmp_path / "cache", LARGE["name"], ("model_index.json", *parts))
+    assert level("weights", case(backbone=LARGE, refusal="offline")) == "error", "AudioMAE is not there yet"
+    snapshot(tmp_path / "cache", doctor.PUBLISHED_AUDIOMAE, ("model.safetensors", "config.json"))
+    assert level("weights", case(backbone=LARGE, refusal="offline")) == "ok"
+    (found / parts[0]).unlink()
+    cut_short = CHECKS["weights"](case(backbone=LARGE, refusal="offline"))
+    assert cut_short.level == "error" and f"{LARGE['name']} lacks {doctor.WEIGHED[0]}" in cut_short.found
+
+
+def test_a_folder_without_a_part_is_an_error(case, tmp_path):
+    folder = tmp_path / "model"
+    for part in ("audiomae", *doctor.WEIGHED):
+        (folder / part).mkdir(parents=True)
+        (folder / part / "model.safetensors").touch()
+    (folder / "model_index.json").write_text("{}")
+    assert level("weights", case(backbone={"name": "model"})) == "ok"
+    (folder / "vae" / "model.safetensors").unlink()
+    assert level("weights", case(backbone={"name": "model"})) == "error"
+
+
+@pytest.mark.parametrize(("free", "expected"), [(10**15, "ok"), (10**6, "error")])
+def test_disk_against_the_estimate(case, monkeypatch, free, expected):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(free, 0, free))
+    assert level("disk", case()) == expected
+
+
+def test_a_tight_disk_and_one_that_cannot_be_judged(case, monkeypatch):
+    need = case().estimate.num_bytes.known + case().estimate.checkpoint_bytes
+    room = {"max_concurrent": 1}
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(need, 0, need * 1.05))
+    assert level("disk", case(run=room)) == "warning"
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**15, 0, 10**15))
+    assert level("disk", case(backbone={"name": "someone/model"})) == "warning"
+
+
+def test_folders_that_can_and_cannot_be_written(case, tmp_path):
+    assert level("folders", case(run={"storage": "new/store"})) == "ok"
+    assert not (tmp_path / "new").exists() and not (tmp_path / "store").exists(), "doctor leaves nothing behind"
+    (tmp_path / "file").touch()
+    refused = CHECKS["folders"](case(run={"storage": "file"}))
+    assert refused.level == "error" and "run.storage='file'" in refused.found
+
+
+def test_classes_of_the_judge(case):
+    assert level("classes", case()) == "ok" and level("classes", case(backbone=LARGE)) == "warning"
+    made = case()
+    trial = made.sweep.trials[0]
+    clips = dataclasses.replace(trial.spec.clips, partner="pianno")
+    planned = dataclasses.replace(trial, spec=dataclasses.replace(trial.spec, clips=clips))
+    unknown = Case(sweep=dataclasses.replace(made.sweep, trials=(planned,)))
+    assert level("classes", unknown) == "error" and "nearest: piano" in CHECKS["classes"](unknown).found
+
+
+def test_a_token_that_is_a_word_already(case):
+    def clips(word: str) -> dict:
+        return {"path": "mini:chinese_flute_v1", "token": word}
+
+    assert level("token", case(clips=clips("zyxqv"))) == "ok" and level("token", case(clips=clips("piano"))) == "warning"
+    elsewhere = CHECKS["token"](case(clips=clips("piano"), backbone=LARGE))
+    assert elsewhere.level == "ok" and "not checked" in elsewhere.found
+
+
+def write(path: Path, rate_hz: int = 16_000, seconds: float = 3.0, gain: float = 0.1) -> None:
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, gain * np.random.default_rng(0).standard_normal(round(rate_hz * seconds)), rate_hz)
+
+
+def test_recordings_are_read_as_a_run_will_read_them(case, tmp_path):
+    folder = tmp_path / "flute"
+    for number in range(4):
+        write(folder / f"{number}.wav")
+    clips = {"path": "flute"}
+    fine = CHECKS["recordings"](case(clips=clips))
+    assert fine.level == "ok" and "4 files, 16000 Hz, 12 s, 3 clips to learn from, 1 held out" in fine.found
+    write(folder / "1.wav", rate_hz=8000)
+    write(folder / "2.wav", seconds=0.5)
+    doubtful = CHECKS["recordings"](case(clips=clips))
+    assert doubtful.level == "warning" and "1.wav: 8000 Hz" in doubtful.found and "2.wav: 0.5 s" in doubtful.found
+    write(folder / "0.wav", gain=0.0)
+    (folder / "3.wav").write_bytes(b"no sound at all")
+    broken = CHECKS["recordings"](case(clips=clips))
+    assert broken.level == "error" and "0.wav: only silence" in broken.found and "3.wav: cannot be read" in broken.found
+
+
+def test_one_short_recording_has_nothing_to_hold_out(case, tmp_path):
+    write(tmp_path / "flute" / "a.wav", seconds=3.0)
+    assert level("recordings", case(clips={"path": "flute"})) == "error"
+    write(tmp_path / "flute" / "a.wav", seconds=11.0)
+    assert "3 clips to learn from, 1 held out" in CHECKS["recordings"](case(clips={"path": "flute"})).found
+
+
+def test_few_clips_bias_a_distance(case, tmp_path):
+    few = CHECKS["distances"](case(evaluate={"num_clips": 20}))
+    assert few.level == "warning" and "80 rows of generated clips in 128 dimensions, 128 clips wanted" in few.found
+    for number in range(3):
+        write(tmp_path / "flute" / f"{number}.wav")
+    write(tmp_path / "held_out" / "a.wav", seconds=128 * 2.56)
+    clips = {"path": "flute", "held_out": "held_out"}
+    assert level("distances", case(clips=clips, evaluate={"num_clips": 128})) == "ok"
+    shutil.rmtree(tmp_path / "held_out")
+    write(tmp_path / "held_out" / "a.wav", seconds=10.24)
+    assert "16 rows of held-out clips" in CHECKS["distances"](case(clips=clips, evaluate={"num_clips": 128})).found
+
+
+def test_doctor_passes_the_demo_and_its_exit_code_tells(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    demo = CliRunner().invoke(cli.app, ["doctor", str(SWEEPS / "demo.yaml")])
+    assert demo.exit_code == cli.OK, demo.output
+    assert all(name in demo.output for name in CHECKS) and "0 errors" in demo.output
+    assert not list(tmp_path.iterdir())
+    missing = CliRunner().invoke(cli.app, ["doctor", str(SWEEPS / "ablation.yaml")])
+    assert missing.exit_code == cli.ERROR_FOUND and "data/flute_v1" in missing.output
+
+
+def test_a_search_is_judged_by_its_worst_trial(case):
+    sweep = load_sweep(SWEEPS / "mini-search.yaml")
+    methods = {trial.spec.dreambooth.method for trial in Case(sweep=sweep).trials}
+    assert methods == {"direct", "prior", "mixclass_prior", "chineseclass_prior", "lora"}
+
+
+def test_the_miniature_is_measured_by_its_own_files():
+    from timbre_ray.model_sizes import clip_seconds, model_size
+    from timbre_ray.specs import BackboneSpec
+
+    assert clip_seconds(BackboneSpec()) == 2.56 and clip_seconds(BackboneSpec(name="cvssp/audioldm2")) == 10.24
+    found = model_size(BackboneSpec())
+    num_bytes = (MINI / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
+    assert found.unet * 2 <= num_bytes <= found.unet * 4 * 1.1, "half or single precision"

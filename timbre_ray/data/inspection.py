@@ -1,0 +1,67 @@
+"""A target's recordings as a run will read them: what is wrong with any, and what they amount to."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import soundfile
+
+from timbre_ray.clip_sets import ClipError, find_files
+from timbre_ray.data.clips import load_target, load_windows
+from timbre_ray.data.features import SAMPLE_RATE_HZ
+from timbre_ray.specs import ClipsSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """Every recording of a target, read."""
+
+    num_files: int
+    rates_hz: tuple[int, ...]
+    """Distinct, ascending."""
+    duration_s: float
+    num_train: int
+    """Windows that are trained on."""
+    num_held_out: int
+    """Windows that are scored against."""
+    problems: tuple[str, ...]
+    """What a run would fail on: files that cannot be read, silence, too little to hold out."""
+    doubts: tuple[str, ...]
+    """What a run would take, and should perhaps not."""
+
+
+def inspect_target(spec: ClipsSpec, num_samples: int) -> Inspection:
+    """num_samples: of a window at 16 kHz. Reads every file once, one at a time."""
+    files = find_files(spec)
+    problems, doubts, rates, duration_s = [], [], set(), 0.0
+    counts = {"train": 0, "held_out": 0}
+    for split in counts:
+        for path in getattr(files, split):
+            try:
+                counts[split] += len(load_windows((path,), num_samples))
+            except ClipError as error:
+                problems.append(str(error))
+                continue
+            info = soundfile.info(path)
+            rates.add(info.samplerate)
+            duration_s += info.duration
+            doubts += _doubts(path, info.samplerate, info.duration, num_samples / SAMPLE_RATE_HZ)
+    if not files.held_out and not problems:
+        try:
+            counts = dict(zip(counts, map(len, load_target(spec, num_samples)), strict=True))
+        except ClipError as error:
+            problems.append(str(error))
+    return Inspection(
+        num_files=len(files.train) + len(files.held_out), rates_hz=tuple(sorted(rates)), duration_s=duration_s,
+        num_train=counts["train"], num_held_out=counts["held_out"], problems=tuple(problems), doubts=tuple(doubts),
+    )  # fmt: skip
+
+
+def _doubts(path: Path, rate_hz: int, duration_s: float, window_s: float) -> list[str]:
+    found = []
+    if rate_hz < SAMPLE_RATE_HZ:
+        found.append(f"{path.name}: {rate_hz} Hz, so it has nothing above {rate_hz / 2000:g} kHz")
+    if duration_s < window_s / 2:
+        found.append(f"{path.name}: {duration_s:.1f} s, so most of its clip of {window_s:g} s is padding")
+    return found

@@ -1,0 +1,48 @@
+"""What a search over several metrics found: the finished trials that no other beats in all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from timbre_ray.report.claims import number
+from timbre_ray.report.results import Results
+
+READING = "These trials are the front: none of the others is at least as good in every metric and better in one."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Front:
+    """Trials at their last evaluation, the best of the first metric first."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    """Trial, its values of the metrics, what the search chose for it."""
+    num_trials: int
+    """Finished trials that they were compared with, themselves among them."""
+
+
+def front(results: Results) -> Front | None:
+    """None unless the sweep is a search over more than one metric of which a trial has finished."""
+    objectives = dict(results.sweep.get("objectives") or {})
+    finished = [trial for trial in results.with_status("finished") if trial["evaluations"]]
+    if len(objectives) < 2 or not finished:
+        return None
+    signs = {metric: 1 if mode == "min" else -1 for metric, mode in objectives.items()}
+    values = {trial["trial_id"]: [trial["evaluations"][-1]["metrics"][metric] for metric in objectives] for trial in finished}
+    losses = {name: [sign * value for sign, value in zip(signs.values(), found, strict=True)] for name, found in values.items()}
+    best = [name for name in losses if not any(_beats(other, losses[name]) for other in losses.values())]
+    points = {trial["trial_id"]: _settings(trial["point"]) for trial in finished}
+    rows = [(name, *(number(value) for value in values[name]), points[name]) for name in sorted(best, key=lambda name: losses[name])]
+    headers = ("trial", *(f"{metric} ({mode})" for metric, mode in objectives.items()), "settings")
+    return Front(headers=headers, rows=tuple(rows), num_trials=len(finished))
+
+
+def _settings(point: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in point.items())
+
+
+def _beats(one: list[float], other: list[float]) -> bool:
+    """Pareto dominance of losses."""
+    return all(a <= b for a, b in zip(one, other, strict=True)) and one != other

@@ -46,7 +46,7 @@ def write_record(folder: Path, **changes) -> dict:
     return record | changes
 
 
-@pytest.mark.parametrize("command", [[], ["plan"], ["run"], ["report"], ["generate"], ["data"], ["data", "prepare"]])
+@pytest.mark.parametrize("command", [[], ["plan"], ["run"], ["report"], ["generate"], ["data"], ["data", "prepare"], ["job"], ["store"]])
 def test_help_has_an_example(command):
     result = runner.invoke(cli.app, [*command, "--help"])
     assert result.exit_code == 0

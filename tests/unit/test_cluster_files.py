@@ -69,6 +69,13 @@ def test_gpu_workers_are_spot_first_then_on_demand_and_start_from_none(name):
     assert "GPU" not in types["head"]["resources"]
 
 
+@pytest.mark.parametrize("pattern", read("cluster.yaml")["rsync_exclude"])
+def test_what_is_not_copied_is_no_part_of_the_package(pattern):
+    """rsync takes a pattern without a slash at its start anywhere in the tree: ``data`` would leave out timbre_ray/data."""
+    left_out = [ROOT / pattern[1:]] if pattern.startswith("/") else (ROOT / "timbre_ray").rglob(pattern)
+    assert not [path for path in left_out if (path / "__init__.py").exists() or path.suffix]
+
+
 def test_the_variants_run_what_cluster_yaml_runs():
     """Three copies of the start commands: they may not drift apart."""
     first, *others = [read(name) for name in FILES]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from timbre_ray import cli_classifier, cli_data, cli_init, cli_plan, cli_status
+from timbre_ray import cli_classifier, cli_data, cli_init, cli_job, cli_plan, cli_status, cli_store
 
 if TYPE_CHECKING:
     from timbre_ray.cluster.run import Outcome
@@ -25,6 +25,8 @@ ERROR_FOUND = 1  # by doctor
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(cli_classifier.app, name="classifier")
 app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_job.app, name="job")
+app.add_typer(cli_store.app, name="store")
 app.command()(cli_init.init)
 
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="YAML file of the sweep.")]
@@ -109,8 +111,10 @@ def doctor(sweep_file: SweepFile, storage: Storage = None, results: Results = No
 def run(
     sweep_file: SweepFile,
     address: Annotated[
-        str | None, typer.Option(help="A Ray cluster, such as auto or ray://HOST:10001; default: this machine.")
+        str | None,
+        typer.Option(help="A Ray cluster: auto on one of its nodes, its dashboard with --detach; default: this machine."),
     ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Hand the sweep to the cluster as a Ray Job and leave.")] = False,
     storage: Storage = None,
     results: Results = None,
     clips: Clips = None,
@@ -122,8 +126,16 @@ def run(
     Examples:
       timbre-ray run sweeps/demo.yaml
       timbre-ray run sweeps/demo.yaml --clips recordings/my_flute
+      timbre-ray run sweeps/mini-ablation.yaml --address http://127.0.0.1:8265 --detach
     """
     with _clear_errors():
+        if detach:
+            chosen = {"--storage": storage, "--results": results, "--clips": clips}
+            words = [word for name, value in chosen.items() if value is not None for word in (name, value)]
+            cli_job.detach(sweep_file, address=address, options=words if report else [*words, "--no-report"])
+            return
+        if address is not None and address.startswith(("http://", "https://")):
+            raise ValueError(f"--address={address!r}: a dashboard takes jobs alone; add --detach")
         from timbre_ray.cluster.run import run_sweep
 
         sweep = _load(sweep_file, storage=storage, results=results, clips=clips)

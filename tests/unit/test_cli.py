@@ -46,10 +46,10 @@ def write_record(folder: Path, **changes) -> dict:
     return record | changes
 
 
-COMMANDS = [[], ["plan"], ["doctor"], ["run"], ["report"], ["status"], ["init"], ["generate"], ["data"], ["data", "prepare"]]
+SINGLE = ["plan"], ["doctor"], ["run"], ["report"], ["status"], ["init"], ["generate"], ["job"], ["store"]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [[], *SINGLE, ["data"], ["data", "prepare"]])
 def test_help_has_an_example(command):
     result = runner.invoke(cli.app, [*command, "--help"])
     assert result.exit_code == 0

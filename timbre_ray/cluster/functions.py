@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from timbre_ray.shared_disk import SharedDisk
 from timbre_ray.specs import TrialSpec
 from timbre_ray.store import Store
 
@@ -24,8 +25,13 @@ class Worker:
     """``cpu``, ``cuda`` or ``auto``."""
     threads: int
     """Torch threads of a process."""
+    disks: tuple[SharedDisk, ...] = ()
+    """What a node must see before it writes a result; empty on one machine."""
 
     def store(self) -> Store:
+        """Raises DiskNotSharedError on a node that joined without the shared disk: its results would be lost with it."""
+        for disk in self.disks:
+            disk.check()
         return Store(self.store_root)
 
 

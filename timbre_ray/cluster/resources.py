@@ -10,6 +10,8 @@ from typing import Any
 
 import ray
 
+from timbre_ray.cluster.autoscaling import Startable, in_words_of_a_sweep
+
 #: Read by Ray Tune in the driver and, through the job's environment, in the workers.
 QUIET_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the newer output prints also at verbose=0
@@ -25,6 +27,7 @@ QUIET_ENVIRONMENT = {
 START_TRIES = 3
 
 Resources = Mapping[str, float]
+NOTHING = Startable()
 
 
 @contextlib.contextmanager
@@ -70,22 +73,26 @@ class InfeasibleError(ValueError):
     """The cluster does not have what ``run.resources`` asks for."""
 
 
-def check_feasible(*, train: Resources, score: Resources, num_scorers: int, nodes: Sequence[Resources]) -> int:
+def check_feasible(
+    *, train: Resources, score: Resources, num_scorers: int, nodes: Sequence[Resources], startable: Startable = NOTHING
+) -> int:
     """Raises InfeasibleError naming what is missing; returns how many trials fit at once beside the scorers.
 
     nodes: the resources of each living node, in the words of a sweep (cpu, gpu, ...).
+    startable: what the autoscaler may add to them.
     """
+    kinds = [*nodes, *(kind.resources for kind in startable.types)]
     for part, wanted in (("train", train), ("score", score)):
-        if not any(_fits(wanted, node) for node in nodes):
-            raise InfeasibleError(_missing(part, wanted, nodes))
-    free = [dict(node) for node in nodes]
+        if not any(_fits(wanted, kind) for kind in kinds):
+            raise InfeasibleError(_missing(part, wanted, nodes, startable))
+    room = _Room(nodes, startable)
     for number in range(num_scorers):
-        if not _place(score, free):
+        if not room.place(score):
             raise InfeasibleError(
                 f"run.num_scorers={num_scorers}: the cluster has room for {number} of {_words(score)}. Use fewer."
             )
     slots = 0
-    while slots < 10_000 and _place(train, free):
+    while slots < 10_000 and room.place(train):
         slots += 1
     if not slots:
         raise InfeasibleError(
@@ -97,8 +104,7 @@ def check_feasible(*, train: Resources, score: Resources, num_scorers: int, node
 
 def living_nodes() -> list[dict[str, float]]:
     """The resources of each living node, named as in a sweep: Ray's CPU and GPU are cpu and gpu."""
-    names = {"CPU": "cpu", "GPU": "gpu"}
-    return [{names.get(k, k): v for k, v in node["Resources"].items()} for node in ray.nodes() if node["Alive"]]
+    return [in_words_of_a_sweep(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
 def as_ray_options(resources: Resources) -> dict[str, Any]:
@@ -111,24 +117,52 @@ def _fits(wanted: Resources, node: Resources) -> bool:
     return all(node.get(name, 0) >= amount for name, amount in wanted.items())
 
 
-def _place(wanted: Resources, free: list[dict[str, float]]) -> bool:
-    node = next((n for n in free if _fits(wanted, n)), None)
-    if node is None:
-        return False
-    for name, amount in wanted.items():
-        node[name] = node.get(name, 0) - amount
-    return True
+class _Room:
+    """What is free while scorers and trials are placed; a node is started where no free one has room."""
+
+    def __init__(self, nodes: Sequence[Resources], startable: Startable) -> None:
+        self._free = [dict(node) for node in nodes]
+        self._left, self._counts = startable.num_nodes, [kind.count for kind in startable.types]
+        self._types = startable.types
+
+    def place(self, wanted: Resources) -> bool:
+        node = next((n for n in self._free if _fits(wanted, n)), None)
+        if node is None:
+            node = self._start(wanted)
+        if node is None:
+            return False
+        for name, amount in wanted.items():
+            node[name] = node.get(name, 0) - amount
+        return True
+
+    def _start(self, wanted: Resources) -> dict[str, float] | None:
+        number = next((i for i, kind in enumerate(self._types) if self._counts[i] and _fits(wanted, kind.resources)), None)
+        if number is None or not self._left:
+            return None
+        self._left -= 1
+        self._counts[number] -= 1
+        self._free.append(dict(self._types[number].resources))
+        return self._free[-1]
 
 
-def _missing(part: str, wanted: Resources, nodes: Sequence[Resources]) -> str:
+def _missing(part: str, wanted: Resources, nodes: Sequence[Resources], startable: Startable) -> str:
+    types = startable.types
+    kinds = [*nodes, *(kind.resources for kind in types)]
+    asked = f"{len(nodes)} node(s)" + (f" and of the node types {', '.join(kind.name for kind in types)}" if types else "")
+    unknown = [kind for kind in types if not kind.resources]
+    hint = "".join(
+        f" The autoscaler may start {kind.count} more of {kind.name}, whose resources it knows only once they are up: if one of "
+        "them has it, wait until `ray status` lists them." for kind in unknown
+    )  # fmt: skip
     for name, amount in wanted.items():
-        most = max((node.get(name, 0) for node in nodes), default=0)
+        most = max((kind.get(name, 0) for kind in kinds), default=0)
         if most < amount:
             return (
-                f"run.resources.{part}.{name}={amount:g}: no node has that much; the largest of {len(nodes)} node(s) has "
-                f"{most:g} {name}. Lower it in the sweep, or run it on a larger cluster with --address."
+                f"run.resources.{part}.{name}={amount:g}: no node has that much{', or could be started with it' * bool(types)}; "
+                f"the largest of {asked} has {most:g} {name}. Lower it in the sweep, or run it on a larger cluster with "
+                f"--address.{hint}"
             )
-    return f"run.resources.{part}: {len(nodes)} node(s), none has {_words(wanted)} together."
+    return f"run.resources.{part}: {asked}, none has {_words(wanted)} together.{hint}"
 
 
 def _words(resources: Resources) -> str:

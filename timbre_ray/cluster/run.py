@@ -13,16 +13,19 @@ import filelock
 from ray import tune
 from rich.console import Console
 
+from timbre_ray.cluster.autoscaling import startable_nodes
 from timbre_ray.cluster.baselines import BaselineTasks, missing_baselines
 from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.progress import Board, SweepCallback, error_text
 from timbre_ray.cluster.provenance import provenance
-from timbre_ray.cluster.resources import check_feasible, living_nodes, ray_session
+from timbre_ray.cluster.resources import NOTHING, check_feasible, living_nodes, ray_session
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import GridPlan, SearchHistory, SearchPlan, history_of, tune_config
+from timbre_ray.cluster.storage_probe import check_every_node
 from timbre_ray.cluster.trainable import TrialContext, run_planned_trial
 from timbre_ray.ledger import Difference, Ledger
+from timbre_ray.shared_disk import SharedDisk
 from timbre_ray.sweep import PlannedTrial, Sweep
 
 
@@ -51,7 +54,8 @@ def run_sweep(
     """Runs what is not finished. Killed at any moment and called again, it goes on: the store holds every finished stage,
     the ledger every finished trial.
 
-    Raises InfeasibleError if the cluster can never hold a trial, and RuntimeError if another process runs the same sweep.
+    Raises InfeasibleError if the cluster can never hold a trial, DiskNotSharedError if a node does not see run.storage and
+    run.results, and RuntimeError if another process runs the same sweep.
     """
     console, functions = console or Console(), functions or Functions()
     results = (Path(sweep.run.results) / sweep.name).resolve()
@@ -66,8 +70,9 @@ def run_sweep(
             return Outcome(results=results, num_kept=todo.num_kept, finished=(), failed={}, num_unfinished=0)
         with ray_session(address=address, threads=sweep.run.threads):
             return _run_on_ray(
-                sweep, todo=todo, floors=floors, ledger=ledger, results=results, functions=functions, console=console
-            )
+                sweep, todo=todo, floors=floors, ledger=ledger, results=results, functions=functions, console=console,
+                address=address,
+            )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,15 +114,18 @@ def _print_plan(sweep: Sweep, todo: _Todo, console: Console) -> None:
 
 
 def _run_on_ray(
-    sweep: Sweep, *, todo: _Todo, floors: dict[str, Any], ledger: Ledger, results: Path, functions: Functions, console: Console
-) -> Outcome:
+    sweep: Sweep, *, todo: _Todo, floors: dict[str, Any], ledger: Ledger, results: Path, functions: Functions, console: Console,
+    address: str | None,
+) -> Outcome:  # fmt: skip
     run = sweep.run
     slots = check_feasible(
-        train=run.resources.train, score=run.resources.score, num_scorers=run.num_scorers, nodes=living_nodes()
-    )
+        train=run.resources.train, score=run.resources.score, num_scorers=run.num_scorers, nodes=living_nodes(),
+        startable=startable_nodes() if address else NOTHING,
+    )  # fmt: skip
+    disks = _checked_disks(sweep, results) if address else ()
     # A trial that asked for no GPU must not take one outside Ray's accounting.
     device = "cpu" if run.device == "auto" and not dict(run.resources.train).get("gpu") else run.device
-    worker = Worker(store_root=Path(run.storage).resolve(), device=device, threads=run.threads)
+    worker = Worker(store_root=Path(run.storage).resolve(), device=device, threads=run.threads, disks=disks)
     scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=worker, score=functions.score)
     try:
         baselines = BaselineTasks(floors, ledger=ledger, worker=worker, functions=functions, resources=run.resources.train)
@@ -137,6 +145,13 @@ def _run_on_ray(
     finally:
         scorers.stop()
     return _outcome(board, results=results, failed_floors=failed_floors)
+
+
+def _checked_disks(sweep: Sweep, results: Path) -> tuple[SharedDisk, ...]:
+    """The folders that every node must see; those that join later check for themselves."""
+    disks = (SharedDisk.of("run.storage", Path(sweep.run.storage).resolve()), SharedDisk.of("run.results", results))
+    check_every_node(disks)
+    return disks
 
 
 def _fit(sweep: Sweep, *, todo: _Todo, context: TrialContext, board: Board, scratch: Path) -> None:

@@ -1,0 +1,97 @@
+"""``timbre-ray store``: looking after the folder that holds every result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from timbre_ray import store_care
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Root = Annotated[Path, typer.Option("--storage", help="Folder of the store, as run.storage of a sweep.")]
+
+
+@app.callback()
+def group() -> None:
+    """The store of artifacts: are they whole, how large are they, what may go.
+
+    \b
+    Example:
+      timbre-ray store verify
+    """
+
+
+@app.command()
+def verify(storage: Root = Path("store")) -> None:
+    """Read every file of every artifact and compare it with artifact.json. Exit code 1 if one is not what it was.
+
+    \b
+    Example:
+      timbre-ray store verify --storage store
+    """
+    from timbre_ray import cli  # it registers this file's commands, so it comes first
+
+    with cli._clear_errors():
+        num, bad = 0, 0
+        for checked in store_care.verify(store_care.checked_root(storage)):
+            num += 1
+            bad += bool(checked.problems)
+            for problem in checked.problems:
+                typer.echo(f"{storage}/artifacts/{checked.stage}/{checked.key}: {problem}", err=True)
+        typer.echo(f"{num} artifacts, {bad} bad")
+        if bad:
+            typer.echo("Remove the folder of a bad one: the next run of its sweep computes it again.", err=True)
+            raise typer.Exit(1)
+
+
+@app.command()
+def du(storage: Root = Path("store")) -> None:
+    """Show how much each stage's artifacts take, the largest first.
+
+    \b
+    Example:
+      timbre-ray store du
+    """
+    from timbre_ray import cli
+
+    with cli._clear_errors():
+        rows = store_care.usage(store_care.checked_root(storage))
+        for row in rows:
+            typer.echo(f"{row.stage:16} {row.num_artifacts:6} artifacts {_size(row.num_bytes):>10}")
+        total = sum(row.num_artifacts for row in rows)
+        typer.echo(f"{'all':16} {total:6} artifacts {_size(sum(row.num_bytes for row in rows)):>10}")
+
+
+@app.command()
+def gc(
+    storage: Root = Path("store"),
+    days: Annotated[float, typer.Option(min=0, help="Checkpoints that nobody touched for longer are garbage.")] = 30,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it.")] = False,
+) -> None:
+    """List what killed processes left behind and old checkpoints of stages that were never finished. Artifacts always stay.
+
+    \b
+    Examples:
+      timbre-ray store gc
+      timbre-ray store gc --days 7 --yes
+    """
+    from timbre_ray import cli
+
+    with cli._clear_errors():
+        found = store_care.collect_garbage(store_care.checked_root(storage), days=days, remove=yes)
+        for item in found:
+            typer.echo(f"{item.folder}: {item.reason}, {_size(item.num_bytes)}")
+        words = "removed" if yes else "to remove (nothing was: add --yes)"
+        typer.echo(f"{len(found)} folders, {_size(sum(item.num_bytes for item in found))} {words}")
+
+
+def _size(num_bytes: int) -> str:
+    size = float(num_bytes)
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,78 @@
+"""Before trials start: every living node reads what the driver wrote and writes what the driver can read."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from timbre_ray.shared_disk import DiskNotSharedError, SharedDisk
+
+#: A node whose network disk hangs does not answer at all.
+ANSWER_TIMEOUT_S = 300
+
+Probe = Callable[[Sequence[SharedDisk], str], str | None]
+"""(disks, name of the file to write) -> what is wrong on the node it runs on, or None."""
+
+
+def probe_node(disks: Sequence[SharedDisk], name: str) -> str | None:
+    """Runs on the node."""
+    try:
+        for disk in disks:
+            disk.check()
+            try:
+                (disk.folder / name).write_text(disk.id, encoding="utf-8")
+            except OSError as error:
+                raise disk.not_shared(f"cannot write there ({error.strerror})") from None
+    except DiskNotSharedError as error:
+        return str(error)
+    return None
+
+
+def check_every_node(disks: Sequence[SharedDisk], *, probe: Probe = probe_node) -> int:
+    """Raises DiskNotSharedError that lists every living node on which something is wrong; returns how many nodes were asked."""
+    nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+    nonce = uuid.uuid4().hex
+    files = {node_id: f".probe-{nonce}-{node_id[:12]}" for node_id in nodes}
+    try:
+        answers = _ask(probe, disks, files)
+        problems = [_problem(nodes[node_id], answer, disks, files[node_id]) for node_id, answer in answers.items()]
+    finally:
+        for disk in disks:
+            for name in files.values():
+                (disk.folder / name).unlink(missing_ok=True)
+    if problems := [problem for problem in problems if problem]:
+        raise DiskNotSharedError("\n".join(problems))
+    return len(nodes)
+
+
+def _ask(probe: Probe, disks: Sequence[SharedDisk], files: Mapping[str, str]) -> dict[str, str | None]:
+    """Node id -> its answer, in words where there was none."""
+    task = ray.remote(probe)
+    refs = {
+        task.options(num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
+            disks, name
+        ): node_id
+        for node_id, name in files.items()
+    }
+    ready, late = ray.wait(list(refs), num_returns=len(refs), timeout=ANSWER_TIMEOUT_S)
+    answers: dict[str, str | None] = {refs[ref]: f"no answer within {ANSWER_TIMEOUT_S} s: does its disk hang?" for ref in late}
+    for ref in ready:
+        try:
+            answers[refs[ref]] = ray.get(ref)
+        except ray.exceptions.RayError as error:
+            answers[refs[ref]] = f"could not be asked ({type(error).__name__}): if it has left the cluster, run again"
+    return answers
+
+
+def _problem(node: Mapping[str, Any], answer: str | None, disks: Sequence[SharedDisk], name: str) -> str | None:
+    where = f"node {node['NodeManagerAddress']} ({node['NodeID'][:12]})"
+    if answer is not None:
+        return f"{where}: {answer}"
+    unseen = [f"{disk.key}={str(disk.folder)!r}" for disk in disks if not (disk.folder / name).is_file()]
+    if unseen:
+        return f"{where}: what it writes to {' and '.join(unseen)} does not reach the driver; mount the same folder there"
+    return None

@@ -33,7 +33,8 @@ BEFORE = {
 @pytest.fixture
 def fixed_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage_keys, "backbone_digest", lambda spec: "weights")
-    monkeypatch.setattr(stage_keys, "judges_digest", lambda classifier: "judges")
+    monkeypatch.setattr(stage_keys, "judges_digest", lambda classifier, vggish: "judges")
+    monkeypatch.setitem(stage_keys.VERSIONS, "score", 3)  # its version when BEFORE was recorded
     monkeypatch.setattr(stage_keys, "num_tokens", lambda backbone, prompt: 16)
 
 

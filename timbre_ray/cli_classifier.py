@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from timbre_ray.cli_errors import clear_errors
 
 if TYPE_CHECKING:
     from timbre_ray.classifier_specs import InstrumentDataSpec
@@ -63,7 +64,7 @@ def train(
       timbre-ray classifier train data/nsynth --rename keyboard=piano \\
           --folder 'chinese flute=data/flute' --folder 'chinese lute=data/lute' --out classifiers/mine
     """
-    with _clear_errors():
+    with clear_errors():
         from timbre_ray import classifier_runs
         from timbre_ray.classifier_specs import ClassifierSpec
 
@@ -93,7 +94,7 @@ def evaluate(
     Example:
       timbre-ray classifier evaluate classifiers/nsynth data/nsynth --out reports/classifier
     """
-    with _clear_errors():
+    with clear_errors():
         from timbre_ray import classifier_runs
         from timbre_ray.data.nsynth import SPLITS
         from timbre_ray.report.classifier import write_classifier_report
@@ -107,12 +108,6 @@ def evaluate(
         report = write_classifier_report(out, found, commands=(found.training["command"], _command()))
         _print(report)
         typer.echo(f"Report: {report}")
-
-
-def _clear_errors() -> AbstractContextManager[None]:
-    from timbre_ray import cli  # it registers this file: by the time of a command it is complete
-
-    return cli._clear_errors()
 
 
 def _command() -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from timbre_ray.cli_errors import clear_errors
 from timbre_ray.data.prepare.settings import PrepareSettings
 
 if TYPE_CHECKING:
@@ -61,9 +62,7 @@ def prepare(
       timbre-ray data prepare songs/*.mp3 --out clips/my_flute
       timbre-ray data prepare songs/ --out clips/my_flute --clip-seconds 2.56 --no-solo-filter
     """
-    from timbre_ray import cli  # it registers this file's commands, so it comes first
-
-    with cli._clear_errors():
+    with clear_errors():
         settings = PrepareSettings(
             clip_s=clip_seconds, min_s=min_seconds, solo_filter=solo_filter, max_ratio=max_ratio, silence_db=silence_db,
             max_silence=max_silence, max_clipped=max_clipped, max_similarity=max_similarity, held_out=held_out, seed=seed,

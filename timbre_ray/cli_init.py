@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from timbre_ray.cli_errors import clear_errors
+
 QUESTIONS = {
     "clips": "Folder of recordings of the new instrument",
     "instrument": "Known instrument that it is a kind of",
@@ -33,9 +35,7 @@ def init(
       timbre-ray init my-flute.yaml
       timbre-ray init my-flute.yaml --clips recordings/flute --instrument flute --partner piano
     """
-    from timbre_ray import cli
-
-    with cli._clear_errors():
+    with clear_errors():
         from timbre_ray.new_sweep import Answers, write_sweep
 
         given = {"clips": clips, "instrument": instrument, "partner": partner, "target_class": target_class}

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from timbre_ray.cli_errors import clear_errors
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="What `timbre-ray run --detach` printed.")]
@@ -36,9 +38,7 @@ def logs(
     Example:
       timbre-ray job logs mini-ablation-20260101-120000 --follow
     """
-    from timbre_ray import cli  # it registers this file's commands, so it comes first
-
-    with cli._clear_errors():
+    with clear_errors():
         from timbre_ray.cluster import jobs
 
         jobs.logs(job_id, address=address, follow=follow, write=lambda text: typer.echo(text, nl=False))
@@ -52,9 +52,7 @@ def status(job_id: JobId, address: Address = DASHBOARD) -> None:
     Example:
       timbre-ray job status mini-ablation-20260101-120000
     """
-    from timbre_ray import cli
-
-    with cli._clear_errors():
+    with clear_errors():
         from timbre_ray.cluster import jobs
 
         typer.echo(jobs.status(job_id, address=address))
@@ -68,9 +66,7 @@ def stop(job_id: JobId, address: Address = DASHBOARD) -> None:
     Example:
       timbre-ray job stop mini-ablation-20260101-120000
     """
-    from timbre_ray import cli
-
-    with cli._clear_errors():
+    with clear_errors():
         from timbre_ray.cluster import jobs
 
         typer.echo("stopping" if jobs.stop(job_id, address=address) else "had ended already")

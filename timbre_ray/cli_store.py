@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from timbre_ray import store_care
+from timbre_ray.cli_errors import clear_errors
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -32,9 +33,7 @@ def verify(storage: Root = Path("store")) -> None:
     Example:
       timbre-ray store verify --storage store
     """
-    from timbre_ray import cli  # it registers this file's commands, so it comes first
-
-    with cli._clear_errors():
+    with clear_errors():
         num, bad = 0, 0
         for checked in store_care.verify(store_care.checked_root(storage)):
             num += 1
@@ -55,9 +54,7 @@ def du(storage: Root = Path("store")) -> None:
     Example:
       timbre-ray store du
     """
-    from timbre_ray import cli
-
-    with cli._clear_errors():
+    with clear_errors():
         rows = store_care.usage(store_care.checked_root(storage))
         for row in rows:
             typer.echo(f"{row.stage:16} {row.num_artifacts:6} artifacts {_size(row.num_bytes):>10}")
@@ -78,9 +75,7 @@ def gc(
       timbre-ray store gc
       timbre-ray store gc --days 7 --yes
     """
-    from timbre_ray import cli
-
-    with cli._clear_errors():
+    with clear_errors():
         found = store_care.collect_garbage(store_care.checked_root(storage), days=days, remove=yes)
         for item in found:
             typer.echo(f"{item.folder}: {item.reason}, {_size(item.num_bytes)}")

@@ -15,8 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
+from diffusers import AudioLDM2Pipeline
 
+import timbre_ray
+from timbre_ray.backbones import MINI
 from timbre_ray.ledger import Ledger
 from timbre_ray.store import Store
 
@@ -179,3 +183,16 @@ def test_a_finished_trial_plays(undisturbed: Path) -> None:
     assert json.loads((undisturbed / "out" / "clips.json").read_text())["prompt"] == "A recording of a piano with sks flute."
     samples, rate_hz = soundfile.read(undisturbed / "out" / "clip_0001.flac")
     assert (len(samples), rate_hz) == (40_960, 16_000) and np.abs(samples).max() > 0.1
+
+
+def test_a_finished_trial_loads_as_a_pipeline(undisturbed: Path) -> None:
+    # The store's folder stands relative in the sweep: to where the run was started.
+    places = {"results": undisturbed / "results", "storage": undisturbed / "store"}
+    trained = timbre_ray.load("mixed", **places)
+    assert type(trained) is AudioLDM2Pipeline
+    untouched = AudioLDM2Pipeline.from_pretrained(MINI)
+    assert all(torch.equal(p, q.float()) for p, q in zip(trained.vae.parameters(), untouched.vae.parameters(), strict=True))
+    moved = [not torch.equal(p, q.float()) for p, q in zip(trained.unet.parameters(), untouched.unet.parameters(), strict=True)]
+    assert any(moved)
+    with pytest.raises(ValueError, match="mixd: no finished trial and no arm of that name"):
+        timbre_ray.load("mixd", **places)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from timbre_ray import cli
+from timbre_ray import cli, cli_errors
 from timbre_ray.ledger import Ledger
 
 runner = CliRunner()
@@ -89,7 +89,7 @@ def test_clips_replace_the_targets_of_every_trial(sweep_file, tmp_path):
 def test_a_wrong_key_is_one_clear_message(sweep_file):
     sweep_file.write_text(sweep_file.read_text().replace("method: prior", "methd: prior"))
     result = runner.invoke(cli.app, ["plan", str(sweep_file)])
-    assert result.exit_code == cli.BAD_INPUT
+    assert result.exit_code == cli_errors.BAD_INPUT
     assert "small.yaml" in result.output and "methd" in result.output and "method" in result.output
     assert "Traceback" not in result.output
     debugged = runner.invoke(cli.app, ["--debug", "plan", str(sweep_file)])
@@ -99,7 +99,7 @@ def test_a_wrong_key_is_one_clear_message(sweep_file):
 @pytest.mark.parametrize("command", [["plan", "absent.yaml"], ["run", "absent.yaml"], ["report", "absent"]])
 def test_missing_input_is_named(command, sweep_file):
     result = runner.invoke(cli.app, command)
-    assert result.exit_code == cli.BAD_INPUT
+    assert result.exit_code == cli_errors.BAD_INPUT
     assert "absent" in result.output
 
 
@@ -133,7 +133,7 @@ def test_generate_finds_the_first_seed_of_an_arm(sweep_file, monkeypatch):
 def test_generate_names_the_nearest_arm(sweep_file):
     write_record(Path("results/small"))
     result = runner.invoke(cli.app, ["generate", "--from", "large-gtp2", "A recording."])
-    assert result.exit_code == cli.BAD_INPUT
+    assert result.exit_code == cli_errors.BAD_INPUT
     assert "Did you mean large-gpt2?" in result.output
 
 
@@ -177,7 +177,7 @@ def test_run_lists_the_reasons_of_failed_trials(sweep_file, fake_run):
     )  # fmt: skip
     fake_run(lambda sweep, address: outcome)
     result = runner.invoke(cli.app, ["run", str(sweep_file)])
-    assert result.exit_code == cli.TRIALS_FAILED
+    assert result.exit_code == cli_errors.TRIALS_FAILED
     assert "failed a-flute-s0-1: ValueError in encode: silent clip" in result.output
 
 
@@ -187,5 +187,5 @@ def test_run_that_is_interrupted_says_how_to_go_on(sweep_file, fake_run):
 
     fake_run(interrupted)
     result = runner.invoke(cli.app, ["run", str(sweep_file)])
-    assert result.exit_code == cli.INTERRUPTED
+    assert result.exit_code == cli_errors.INTERRUPTED
     assert "The same command goes on" in result.output

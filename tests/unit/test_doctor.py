@@ -12,7 +12,7 @@ import soundfile
 import yaml
 from typer.testing import CliRunner
 
-from timbre_ray import cli, doctor
+from timbre_ray import cli, cli_errors, doctor
 from timbre_ray.backbones import MINI
 from timbre_ray.doctor import CHECKS, Case
 from timbre_ray.model_sizes import PUBLISHED_SIZES, training_memory
@@ -198,7 +198,7 @@ def test_few_clips_bias_a_distance(case, tmp_path):
 def test_doctor_passes_the_demo_and_its_exit_code_tells(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     demo = CliRunner().invoke(cli.app, ["doctor", str(SWEEPS / "demo.yaml")])
-    assert demo.exit_code == cli.OK, demo.output
+    assert demo.exit_code == cli_errors.OK, demo.output
     assert all(name in demo.output for name in CHECKS) and "0 errors" in demo.output
     assert not list(tmp_path.iterdir())
     missing = CliRunner().invoke(cli.app, ["doctor", str(SWEEPS / "ablation.yaml")])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from timbre_ray import cli
+from timbre_ray import cli, cli_errors
 from timbre_ray.cluster import jobs
 
 ADDRESS = "http://127.0.0.1:8265"
@@ -88,7 +88,7 @@ def test_what_stands_in_the_way_is_named(tmp_path, monkeypatch):
 
     def refusal(*words: str) -> str:
         result = runner.invoke(cli.app, [*words])
-        assert result.exit_code == cli.BAD_INPUT
+        assert result.exit_code == cli_errors.BAD_INPUT
         return result.output
 
     assert "pip install 'timbre-ray[cluster]'" in refusal("job", "status", "x")

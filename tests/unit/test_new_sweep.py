@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from timbre_ray import cli
+from timbre_ray import cli, cli_errors
 from timbre_ray.sweep import load_sweep
 
 runner = CliRunner()
@@ -55,12 +55,12 @@ def test_the_published_model_gets_the_papers_settings(folder: Path) -> None:
 )
 def test_answers_that_make_no_sweep_write_nothing(folder: Path, arguments: list[str], complaint: str) -> None:
     result = runner.invoke(cli.app, ["init", "mine.yaml", *arguments])
-    assert result.exit_code == cli.BAD_INPUT and complaint in result.output, result.output
+    assert result.exit_code == cli_errors.BAD_INPUT and complaint in result.output, result.output
     assert not Path("mine.yaml").exists()
 
 
 def test_nothing_is_written_over(folder: Path) -> None:
     Path("mine.yaml").write_text("precious")
     result = runner.invoke(cli.app, ["init", "mine.yaml", "--clips", "recordings"])
-    assert result.exit_code == cli.BAD_INPUT and "is there already" in result.output
+    assert result.exit_code == cli_errors.BAD_INPUT and "is there already" in result.output
     assert Path("mine.yaml").read_text() == "precious"

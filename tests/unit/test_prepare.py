@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from timbre_ray import cli
+from timbre_ray import cli, cli_errors
 from timbre_ray.clip_sets import ClipError, find_files
 from timbre_ray.data.clips import load_target
 from timbre_ray.data.prepare import decode
@@ -223,7 +223,7 @@ def test_the_command_prints_a_table_and_the_next_step(tmp_path: Path, monkeypatc
     assert "No song is held out" in result.output and "clips.held_out" in result.output
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["settings"]["clip_s"] == 2.56
     again = runner.invoke(cli.app, command)
-    assert again.exit_code == cli.BAD_INPUT and "out: is there already, and is not written over" in again.output
+    assert again.exit_code == cli_errors.BAD_INPUT and "out: is there already, and is not written over" in again.output
 
 
 def test_without_basic_pitch_the_command_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,5 +231,5 @@ def test_without_basic_pitch_the_command_says_how_to_get_it(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "basic_pitch", None)
     write(tmp_path / "flute.wav", melody(0, 3.0))
     result = runner.invoke(cli.app, ["data", "prepare", str(tmp_path / "flute.wav"), "--out", str(tmp_path / "out")])
-    assert result.exit_code == cli.BAD_INPUT
+    assert result.exit_code == cli_errors.BAD_INPUT
     assert "pip install --no-deps basic-pitch==0.4.0" in result.output and "--no-solo-filter" in result.output

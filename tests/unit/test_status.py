@@ -9,7 +9,7 @@ import filelock
 import pytest
 from typer.testing import CliRunner
 
-from timbre_ray import cli
+from timbre_ray import cli, cli_errors
 from timbre_ray.ledger import Ledger
 from timbre_ray.status import read_status
 
@@ -55,4 +55,4 @@ def test_the_command_shows_scores_and_reasons(folder: Path, monkeypatch: pytest.
     assert "failed b: ValueError in score: clip 3 is silent" in result.output
     assert "old" not in result.output
     missing = CliRunner().invoke(cli.app, ["status", "smal"])
-    assert missing.exit_code == cli.BAD_INPUT and "Did you mean small?" in missing.output
+    assert missing.exit_code == cli_errors.BAD_INPUT and "Did you mean small?" in missing.output

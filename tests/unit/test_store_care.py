@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from timbre_ray import cli, store_care
+from timbre_ray import cli, cli_errors, store_care
 from timbre_ray.store import Store
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -140,4 +140,4 @@ def test_gc_removes_old_checkpoints_with_yes_alone(store):
 @pytest.mark.parametrize("command", ["verify", "du", "gc"])
 def test_a_wrong_path_is_no_store_without_a_fault(command, tmp_path):
     result = runner.invoke(cli.app, ["store", command, "--storage", str(tmp_path / "stroe")])
-    assert result.exit_code == cli.BAD_INPUT and "no store there" in result.output
+    assert result.exit_code == cli_errors.BAD_INPUT and "no store there" in result.output

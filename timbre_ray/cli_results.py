@@ -1,0 +1,134 @@
+"""What a user does with results: status, report, generate, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from timbre_ray.cli_errors import clear_errors
+
+if TYPE_CHECKING:
+    from timbre_ray.status import SweepStatus
+
+COLUMNS = (("FAD", "fad_held_out", ".2f"), ("piano rank", "duet_partner_rank", ".1f"), ("piano alone", "partner_confidence", ".2f"))
+WIDTH = 150
+"""Characters that a line of ``status`` needs; a narrower terminal wraps it."""
+
+Storage = Annotated[str | None, typer.Option(help="Folder of the store; default: run.storage of the sweep.")]
+ResultsRoot = Annotated[Path, typer.Option("--results", help="Folder that holds the results of the sweeps.")]
+
+
+def status(
+    name: Annotated[str, typer.Argument(metavar="NAME_OR_FOLDER", help="Name of a sweep, or the folder of its results.")],
+    results: ResultsRoot = Path("results"),
+) -> None:
+    """Show how a sweep stands: trials by state, the latest scores, reasons of failures. Also while it runs.
+
+    \b
+    Example:
+      timbre-ray status mini-ablation
+    """
+    with clear_errors():
+        from timbre_ray import finished
+        from timbre_ray.status import read_status
+
+        _print_status(read_status(finished.results_folder(name, results)))
+
+
+def report(
+    name: Annotated[str, typer.Argument(metavar="NAME_OR_FOLDER", help="Name of a sweep, or the folder of its results.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: reports/NAME.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="ARM", help="Arm that all others are compared with; default: the sweep's first.")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Of the baseline's mean, within which an arm is level; default: 0.1.")
+    ] = None,
+    storage: Storage = None,
+    results: ResultsRoot = Path("results"),
+) -> None:
+    """Write the tables and the page of a sweep, also while it runs.
+
+    \b
+    Example:
+      timbre-ray report mini-ablation --out reports/mini-ablation
+    """
+    with clear_errors():
+        from timbre_ray import finished
+        from timbre_ray import report as report_package
+
+        folder = finished.results_folder(name, results)
+        root, target = finished.store_root(folder, storage), out or Path("reports") / folder.name
+        typer.echo(f"Report: {report_package.build(folder, root, target, baseline=baseline, margin=margin)}")
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to play, the token among it.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="TRIAL_ID_OR_ARM", help="A finished trial, or an arm (its first seed).")
+    ],
+    num: Annotated[int, typer.Option("-n", "--num", min=1, help="Clips.")] = 4,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")] = Path("out"),
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    storage: Storage = None,
+    results: ResultsRoot = Path("results"),
+) -> None:
+    """Generate clips with the model of a finished trial.
+
+    \b
+    Example:
+      timbre-ray generate --from large-gpt2-prior "A recording of a piano with sks flute." -n 4 -o out/
+    """
+    with clear_errors():
+        from timbre_ray import finished
+
+        spec, step, store = finished.trained(source, storage, results)
+        from timbre_ray import trial
+
+        for path in trial.generate_from(spec, prompt, step=step, num_clips=num, seed=seed, out=out, store=store):
+            typer.echo(path)
+
+
+def export(
+    source: Annotated[str, typer.Argument(metavar="TRIAL_ID_OR_ARM", help="A finished trial, or an arm (its first seed).")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must not be there yet.")],
+    storage: Storage = None,
+    results: ResultsRoot = Path("results"),
+) -> None:
+    """Write a trial's model as a folder that diffusers' AudioLDM2Pipeline.from_pretrained loads.
+
+    \b
+    Example:
+      timbre-ray export large-gpt2-lora --out my-flute
+    """
+    with clear_errors():
+        from timbre_ray import finished
+
+        spec, step, store = finished.trained(source, storage, results)
+        from timbre_ray import trial
+
+        trial.export(spec, step=step, out=out, store=store)
+        typer.echo(f"{out}: {source} after {step} steps")
+
+
+def _print_status(status: SweepStatus) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=max(Console().width, WIDTH))
+    console.print(status.line, highlight=False, markup=False)
+    table = Table(box=None, pad_edge=False)
+    for name in ("trial", "state", "stage", "step", *(name for name, _, _ in COLUMNS), "time"):
+        table.add_column(name, justify="left" if name in ("trial", "state", "stage") else "right", no_wrap=True)
+    for trial in status.trials:
+        scores = [format(trial.metrics[key], form) if key in trial.metrics else "" for _, key, form in COLUMNS]
+        step = "" if trial.step is None else str(trial.step)
+        minutes, seconds = divmod(round(trial.seconds), 60)
+        table.add_row(trial.trial_id, trial.state, trial.stage, step, *scores, f"{minutes} min {seconds:02d} s")
+    if status.trials:
+        console.print(table)
+    for trial in status.trials:
+        if trial.error:
+            console.print(f"failed {trial.trial_id}: {trial.error}", highlight=False, markup=False, soft_wrap=True)

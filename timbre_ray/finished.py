@@ -1,0 +1,56 @@
+"""Finds a sweep's results and a finished trial by name, and names the nearest where there is none. No torch."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from timbre_ray.ledger import Ledger
+from timbre_ray.specs import TrialSpec
+from timbre_ray.store import Store
+
+
+def results_folder(name: str, results: Path) -> Path:
+    """Of the sweep of that name, or the folder itself. Raises ValueError."""
+    for folder in (results / name, Path(name)):
+        if (folder / "trials").is_dir():
+            return folder
+    raise ValueError(f"{name}: no results found, neither in {results / name} nor in {name}. {_known_names(name, results)}")
+
+
+def store_root(folder: Path, storage: str | None) -> Path:
+    """``storage``, or where the sweep of these results kept its artifacts."""
+    return Path(storage or Ledger(folder).sweep()["run"]["storage"])
+
+
+def trained(source: str, storage: str | None, results: Path) -> tuple[TrialSpec, int, Store]:
+    """The spec of a finished trial (its id, or an arm: its first seed), its last scored step, the store of its weights."""
+    folder, record = find_trial(source, results)
+    from pydantic import TypeAdapter  # slow to import
+
+    spec = TypeAdapter(TrialSpec).validate_python(record["spec"])
+    return spec, record["evaluations"][-1]["step"], Store(store_root(folder, storage))
+
+
+def find_trial(source: str, results: Path) -> tuple[Path, dict[str, Any]]:
+    """The newest finished trial of that id, else of that arm with the lowest seed. Raises ValueError."""
+    found = [
+        (p.parent, r) for p in sorted(results.glob("*/trials")) for r in Ledger(p.parent).trials() if r["status"] == "finished"
+    ]
+    matches = [f for f in found if f[1]["trial_id"] == source] or [f for f in found if f[1]["arm"] == source]
+    if not matches:
+        names = [r["trial_id"] for _, r in found] + sorted({r["arm"] for _, r in found})
+        hint = _nearest(source, names) if names else f"{results} holds no finished trial yet: start with `timbre-ray run`."
+        raise ValueError(f"{source}: no finished trial and no arm of that name in {results}. {hint}")
+    return min(matches, key=lambda f: (f[1]["seed"], -f[1]["finished"]))
+
+
+def _known_names(name: str, results: Path) -> str:
+    names = [p.parent.name for p in sorted(results.glob("*/trials"))]
+    return _nearest(name, names) if names else f"{results} holds no results yet: start with `timbre-ray run`."
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
+    return f"Did you mean {close[0]}?" if close else f"There are: {', '.join(names[:10])}."

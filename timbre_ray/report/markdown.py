@@ -13,10 +13,12 @@ from timbre_ray.report.textforms import escape_markdown, interval_text, markdown
 
 
 def render(results: Results, tables: Sequence[Table], judgements: Sequence[Judgement], contrasts: Contrasts) -> str:
-    question = escape_markdown(str(results.sweep.get("question", "")))
+    asked = str(results.sweep.get("question", ""))
+    question = escape_markdown(asked[:1].upper() + asked[1:])
     parts = [f"# {escape_markdown(results.name)}"]
     parts += [f"**Question.** {question}"] if question else []
-    parts.append("**Answer.** " + " ".join(escape_markdown(s) for s in summary.answer(results, judgements, contrasts)))
+    first, *others = (escape_markdown(s) for s in summary.answer(results, judgements, contrasts))
+    parts += [f"**Answer.** {first}", *others]
     parts.append("**How complete.** " + escape_markdown(summary.completeness(results)))
     if results.with_status("failed"):
         parts.append("| failed trial | stage | reason |\n|:--|:--|:--|\n" + "\n".join(_failed_lines(results)))

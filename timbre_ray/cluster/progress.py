@@ -68,8 +68,9 @@ class Board:
         row.metrics = metrics
         self.messages.append(f"{row.trial_id}: {metrics_text(metrics)}")
 
-    def retry(self, key: str) -> None:
-        row = self.rows[key]
+    def retry(self, key: str, trial_id: str) -> None:
+        """A worker may die before its trial has started: then there is no row yet."""
+        row = self.rows.setdefault(key, Row(trial_id=trial_id, state="waiting", started=0.0))
         row.state, row.retries = "waiting", row.retries + 1
         self.messages.append(f"{row.trial_id}: its worker failed, trying again")
 
@@ -128,7 +129,7 @@ class SweepCallback(Callback):
             self._finish(trial, "finished")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._board.retry(trial.trial_id)
+        self._board.retry(trial.trial_id, self._planned(trial).trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         planned = self._planned(trial)

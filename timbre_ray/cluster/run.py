@@ -54,6 +54,8 @@ def run_sweep(
     """Runs what is not finished. Killed at any moment and called again, it goes on: the store holds every finished stage,
     the ledger every finished trial.
 
+    One Ray session a process: after another one has ended in the same process, Tune's trials fail to start (seen on Ray 2.60).
+
     Raises InfeasibleError if the cluster can never hold a trial, DiskNotSharedError if a node does not see run.storage and
     run.results, and RuntimeError if another process runs the same sweep.
     """

@@ -29,6 +29,9 @@ class BackboneSpec(_Strict):
     audiomae: str | None = None
     """AudioMAE's weights: a folder, an original ``.pth`` or a hub id in timm's layout. None: ``audiomae/`` beside the pipeline's
     parts, or else the published encoder that AudioLDM2 was trained with."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of what generates: U-Net, VAE and vocoder. Text is read, and weights are trained, in float32
+    (``dreambooth.mixed_precision`` is the training's own)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

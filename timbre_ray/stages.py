@@ -262,13 +262,16 @@ class TrialStages:
             return self.backbone.unet
         unet = self.backbone.copy_unet()
         self.method.load(unet, self.spec.dreambooth, self.store.get("dreambooth", self.dreambooth_key(step)).folder)
-        return unet.to(self.device).eval().requires_grad_(False)
+        return torch.nn.Module.to(unet, self.device, self.backbone.unet.dtype).eval().requires_grad_(False)
 
     def pipeline(self, step: int) -> AudioLDM2Pipeline:
-        """The whole model after ``step`` steps as a plain pipeline: adapters merged, nothing of ours in it."""
+        """The whole model after ``step`` steps as a plain pipeline in float32: adapters merged, nothing of ours in it."""
         unet = self.trained_unet(step)
-        parts = {"unet": self.method.merge(unet) if step else unet, "language_model": self.language_model(self._weights(step)[1])}
-        return AudioLDM2Pipeline(**{**self.backbone.pipeline.components, **parts})
+        parts = {**self.backbone.pipeline.components, "unet": self.method.merge(unet) if step else unet}
+        parts["language_model"] = self.language_model(self._weights(step)[1])
+        if self.spec.backbone.dtype != "float32":  # the stock call knows one precision for all parts
+            parts |= {name: copy.deepcopy(parts[name]).float() for name in ("unet", "vae", "vocoder")}
+        return AudioLDM2Pipeline(**parts)
 
     def audio(self, step: int) -> dict[str, Artifact]:
         """Generated clips of the three prompts that are scored: solo, duet and the partner alone."""

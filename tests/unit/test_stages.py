@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AudioLDM2Pipeline
+from safetensors.torch import load_file
 
 from timbre_ray import stages
 from timbre_ray.estimate import Records
@@ -148,3 +149,22 @@ def test_an_exported_trial_plays_in_the_stock_pipeline(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="mine: is there already"):
         export(spec, step=1, out=tmp_path / "mine", store=store)
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_half_precision_generates_what_single_does_nearly_and_trains_in_single(tmp_path: Path) -> None:
+    spec = dataclasses.replace(SPEC, backbone=BackboneSpec(dtype="bfloat16"), evaluate=dataclasses.replace(SPEC.evaluate, at_steps=(4,)))
+    store = Store(tmp_path / "store")
+    list(run_trial(spec, store=store, score=lambda request: Scored(request, store)))
+    half, single = TrialStages(spec, store, "cpu"), TrialStages(SPEC, store, "cpu")
+    assert half.backbone.unet.dtype == half.trained_unet(4).dtype == torch.bfloat16
+    assert half.backbone.language_model.dtype == torch.float32
+    weights = load_file(store.get("dreambooth", half.dreambooth_key(4)).file("unet.safetensors"))
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    assert half.keys.encode.key != single.keys.encode.key
+    unets = half.backbone.unet, single.backbone.unet
+    clips = [s._generate(unet, "A recording of a piano.", None, 2, 0)[1] for s, unet in zip((half, single), unets, strict=True)]
+    distance = (clips[0] - clips[1]).square().mean().sqrt() / clips[1].std()
+    assert 0 < distance < 0.15, "two steps from noise alone magnify its eight bits"
+    export(spec, step=4, out=tmp_path / "whole", store=store)
+    pipeline = AudioLDM2Pipeline.from_pretrained(tmp_path / "whole")
+    assert {p.dtype for p in pipeline.unet.parameters()} == {p.dtype for p in pipeline.vae.parameters()} == {torch.float32}

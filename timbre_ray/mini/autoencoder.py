@@ -39,7 +39,19 @@ def train_vae(work: Path, num_steps: int = 4400) -> AutoencoderKL:
         return {"l1": F.l1_loss(y, x), "slope": 0.5 * slope, "kl": KL_WEIGHT * posterior.kl().sum() / len(x) / 64 / 64 * 1e2}
 
     vae = fit("vae", model, losses, work=work, num_steps=num_steps, lr=1e-3, ema_decay=0.998)
+    vae = centre(vae, latents_of(vae, mel[::29])[0].mean((0, 2, 3)))
     vae.register_to_config(scaling_factor=1.0 / float(latents_of(vae, mel[::29])[0].std()))
+    return vae
+
+
+@torch.no_grad()
+def centre(vae: AutoencoderKL, mean: Tensor) -> AutoencoderKL:
+    """The same autoencoder with latents whose channels have mean zero, as the noise has that generation starts from.
+
+    mean: (8,), of the unscaled latents. It moves from the encoder's last bias into the decoder's first; reconstructions stay.
+    """
+    vae.quant_conv.bias[: len(mean)] -= mean
+    vae.post_quant_conv.bias += vae.post_quant_conv.weight[:, :, 0, 0] @ mean
     return vae
 
 

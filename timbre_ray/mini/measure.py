@@ -156,7 +156,7 @@ def measure_embedder(work: Path, num_clips: int = 24) -> dict[str, float]:
     return {f"fad_to_{name}": frechet_distance(target, other) for name, other in others.items()}
 
 
-def measure(work: Path, num_each: int = 8) -> dict[str, Any]:
+def measure(work: Path, num_each: int = 16) -> dict[str, Any]:
     backbone, judges = load_backbone(BackboneSpec()), load_judges()
     return {
         "reconstruction": measure_reconstruction(work, backbone, judges),

@@ -19,6 +19,7 @@ from timbre_ray.models.vggish import VGGish, windows
 
 LOA_DIM = 128
 TARGET_CLASSES = {"chinese_flute_v1": "chinese flute", "chinese_flute_v2": "chinese flute", "chinese_lute": "chinese lute"}
+LATENT_NOISE = 0.2  # of scaled latents, whose standard deviation is one
 CLASSES = (*corpus.INSTRUMENTS, "chinese flute", "chinese lute")
 
 
@@ -80,26 +81,31 @@ def class_names(names: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 
 @torch.no_grad()
-def through_decoder(vae: AutoencoderKL, mel: Tensor) -> Tensor:
-    """mel: (num_clips, 256, 64) -> waveforms (num_clips, 40960) as generation would sound them: VAE, then Griffin-Lim."""
+def through_decoder(vae: AutoencoderKL, mel: Tensor, generator: torch.Generator) -> Tensor:
+    """mel: (num_clips, 256, 64) -> waveforms (num_clips, 40960) as generation would sound them: VAE, then Griffin-Lim.
+
+    Every second clip's latents carry a little noise, up to a fifth of their spread, as those of a denoiser do.
+    """
     clips = []
     for part in mel.float().split(16):
-        decoded = vae.decode(vae.encode(part[:, None]).latent_dist.mean).sample[:, 0]
-        clips.append(normalise_waveform(invert_mel(decoded)))
+        latents = vae.encode(part[:, None]).latent_dist.mean
+        strength = torch.rand(len(part), 1, 1, 1, generator=generator) * (torch.arange(len(part)) % 2)[:, None, None, None]
+        noise = LATENT_NOISE / vae.config.scaling_factor * torch.randn(latents.shape, generator=generator)
+        clips.append(normalise_waveform(invert_mel(vae.decode(latents + strength * noise).sample[:, 0])))
     return torch.cat(clips)
 
 
-def classifier_examples(work: Path, audiomae: AudioMAE, vae: AutoencoderKL, every: int = 12) -> tuple[Tensor, Tensor]:
-    """LOA (num_clips, 8, 128) and labels (num_clips, num_classes): all named clips, and every 12th through the decoder.
+def classifier_examples(work: Path, audiomae: AudioMAE, vae: AutoencoderKL, every: int = 3) -> tuple[Tensor, Tensor]:
+    """LOA (num_clips, 8, 128) and labels (num_clips, num_classes): all named clips, and every third through the decoder.
 
     Without the second kind the classifier takes the decoder's noise floor for a property of the instrument.
     """
-    loas, labels = [], []
+    loas, labels, generator = [], [], torch.Generator().manual_seed(0)
     for split in ("train", "targets_train"):
         data = load(work, split)
         named = [i for i, row in enumerate(data["names"]) if row]
         label = multi_hot([class_names(data["names"])[i] for i in named], list(CLASSES))
-        decoded = through_decoder(vae, data["mel"][named[::every]])
+        decoded = through_decoder(vae, data["mel"][named[::every]], generator)
         banks = torch.cat([fbank(w, 256) for w in decoded.split(64)])
         loas += [loa_of(audiomae, data["fbank"][named]), loa_of(audiomae, banks)]
         labels += [label, label[::every]]

@@ -17,19 +17,23 @@ from timbre_ray.models.audiomae import AudioMAE
 STAGES = ("prepare", "audiomae", "vae", "classifier", "embedder", "vocoder", "clap", "language", "unet", "package", "clips", "measure")
 CLIPS = Path(__file__).parent / "clips"
 #: The committed weights were trained in these rounds, on several machines; the second one's schedule was planned for 2,400 steps and
-#: shortened to 1,900 after 1,100 of them. The third goes on from the second
-#: (``torchrun --nproc-per-node 2 -m timbre_ray.mini unet --work DIR --keep WEIGHTS --threads 1``).
+#: shortened to 1,900 after 1,100 of them. Up to the third the norm had 16 groups and the latents were not centred; the fourth goes on
+#: from there (``torchrun --nproc-per-node 2 -m timbre_ray.mini unet --work DIR --keep WEIGHTS --threads 1``).
 UNET_ROUNDS = (
     denoiser.Round(name="unet", num_steps=3600, num_loa_steps=1700, lr=8e-4),
     denoiser.Round(name="unet_2", num_steps=1900, num_loa_steps=0, lr=7e-4, snr_gamma=5.0),
     denoiser.Round(name="unet_3", num_steps=4500, num_loa_steps=0, lr=7e-4, snr_gamma=5.0, num_processes=2, bfloat16=True),
+    denoiser.Round(
+        name="unet_4", num_steps=4200, num_loa_steps=0, lr=7e-4, snr_gamma=5.0, coarse=True, num_processes=2, bfloat16=True
+    ),
 )
 
 
 class Recipe:
     """Lazily trained (or resumed, or simply loaded) parts over one working folder.
 
-    With ``kept``, a package that exists, every part is taken from there and the U-Net goes on from its weights with the last round.
+    With ``kept``, a package that exists, every part is taken from there but the judges, which are trained anew, and the U-Net, which
+    goes on from its weights with the last round.
     """
 
     def __init__(self, work: Path, kept: Path | None = None) -> None:
@@ -106,15 +110,15 @@ class Recipe:
 
     def package(self, out: Path) -> None:
         """Everything in half precision safetensors, in the layout that the full-size model has on the hub."""
+        perceptual.train_classifier(self.work, self.audiomae, self.vae).half().save_pretrained(out / "classifier")
+        perceptual.train_embedder(self.work).half().save_pretrained(out / "vggish")
         if self.kept:
             if out.resolve() != self.kept.resolve():
                 shutil.copytree(self.kept, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("README.md", "measured.json"))
             self.unet().half().save_pretrained(out / "unet")
-            return
-        self.pipeline().to(torch.float16).save_pretrained(out, safe_serialization=True)
-        perceptual.train_classifier(self.work, self.audiomae, self.vae.float()).half().save_pretrained(out / "classifier")
-        perceptual.train_embedder(self.work).half().save_pretrained(out / "vggish")
-        self.audiomae.half().save_pretrained(out / "audiomae")
+        else:
+            self.pipeline().to(torch.float16).save_pretrained(out, safe_serialization=True)
+            self.audiomae.half().save_pretrained(out / "audiomae")
 
     def run(self, stage: str, out: Path) -> None:
         if stage not in STAGES:

@@ -82,7 +82,8 @@ class Backbone:
         return DDIMScheduler.from_config(self.pipeline.scheduler.config)
 
     def copy_unet(self) -> AudioLDM2UNet2DConditionModel:
-        return copy.deepcopy(self.unet)
+        """In float32, to be trained."""
+        return copy.deepcopy(self.unet).float()
 
     def copy_language_model(self) -> GPT2LMHeadModel:
         return copy.deepcopy(self.language_model)
@@ -152,6 +153,8 @@ def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.float().eval().requires_grad_(False)
+    for part in (pipeline.unet, pipeline.vae, pipeline.vocoder):
+        torch.nn.Module.to(part, getattr(torch, spec.dtype))  # diffusers' own warns of modules to spare, and names none
     pipeline.to(device)
     audiomae = AudioMAE.from_pretrained(audiomae_path(spec)).to(device).requires_grad_(False)
     _check_fit(spec, language_model, audiomae)

@@ -62,19 +62,21 @@ def denoise(
     unet: AudioLDM2UNet2DConditionModel, scheduler: DDIMScheduler | DPMSolverMultistepScheduler, latents: Tensor,
     positive: Embeddings, negative: Embeddings, sampler: SamplerSpec,
 ) -> Tensor:  # fmt: skip
-    """latents: (batch, channels, time, mel) noise -> clean latents of the same shape."""
+    """latents: (batch, channels, time, mel) noise -> clean latents of the same shape. The U-Net computes in its own precision; guidance
+    and the solver's sums, which many steps add up, in that of the latents."""
     count = len(latents)
     scheduler.set_timesteps(sampler.num_inference_steps, device=latents.device)
     guided = sampler.guidance_scale > 1.0
     sides = (negative, positive) if guided else (positive,)
     loa, t5, mask = (torch.cat([getattr(s, name).expand(count, *[-1] * (getattr(s, name).ndim - 1)) for s in sides])
                      for name in ("loa", "t5", "mask"))  # fmt: skip
+    loa, t5 = loa.to(unet.dtype), t5.to(unet.dtype)
     latents = latents * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         model_input = scheduler.scale_model_input(torch.cat([latents] * len(sides)), timestep)
         noise = unet(
-            model_input, timestep, encoder_hidden_states=loa, encoder_hidden_states_1=t5, encoder_attention_mask_1=mask
-        ).sample
+            model_input.to(unet.dtype), timestep, encoder_hidden_states=loa, encoder_hidden_states_1=t5, encoder_attention_mask_1=mask
+        ).sample.to(latents.dtype)
         if guided:
             unconditional, conditional = noise.chunk(2)
             noise = unconditional + sampler.guidance_scale * (conditional - unconditional)
@@ -85,8 +87,8 @@ def denoise(
 @torch.no_grad()
 def decode(backbone: Backbone, latents: Tensor, mel_inversion: str = "vocoder") -> Tensor:
     """latents: (batch, channels, time, mel) -> (batch, samples) on the CPU."""
-    mel = backbone.vae.decode(latents / backbone.vae.config.scaling_factor).sample.squeeze(1)
-    waveform = backbone.vocoder(mel) if mel_inversion == "vocoder" else invert_mel(mel)
+    mel = backbone.vae.decode((latents / backbone.vae.config.scaling_factor).to(backbone.vae.dtype)).sample.squeeze(1)
+    waveform = backbone.vocoder(mel) if mel_inversion == "vocoder" else invert_mel(mel.float())
     return waveform.float().cpu()[:, : backbone.clip_samples]
 
 

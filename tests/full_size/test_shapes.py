@@ -5,11 +5,9 @@ The slow test builds the base size for real, with random weights, and trains it 
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
-from diffusers import AudioLDM2UNet2DConditionModel, DDIMScheduler
+from published import SIZES, build_scheduler, build_unet
 from transformers import GPT2Config, GPT2Model
 
 from timbre_ray.methods import METHODS
@@ -20,44 +18,10 @@ from timbre_ray.specs import DreamboothSpec
 from timbre_ray.train.dreambooth import Examples, train, trained_parameters
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Published:
-    """What a published configuration has of its own, and what is known of the model that it makes."""
-
-    cross_attention_dim: tuple[int | None, ...]
-    transformer_layers_per_block: int
-    num_parameters: tuple[float, float]
-    num_adapted: int
-    num_lora_parameters: int
-
-
-SIZES = {
-    "audioldm2": Published(
-        cross_attention_dim=(None, 768, 1024), transformer_layers_per_block=1, num_parameters=(345e6, 350e6), num_adapted=32,
-        num_lora_parameters=567_296,
-    ),
-    "audioldm2-large": Published(
-        cross_attention_dim=(None, 768, 1024, None), transformer_layers_per_block=2, num_parameters=(712e6, 750e6), num_adapted=64,
-        num_lora_parameters=1_134_592,
-    ),
-}  # fmt: skip
-
-
-def build(size: Published, device: str = "meta") -> AudioLDM2UNet2DConditionModel:
-    with torch.device(device):
-        return AudioLDM2UNet2DConditionModel(
-            sample_size=128, in_channels=8, out_channels=8, layers_per_block=2, block_out_channels=(128, 256, 384, 640),
-            attention_head_dim=8, cross_attention_dim=(size.cross_attention_dim,) * 4,
-            transformer_layers_per_block=size.transformer_layers_per_block,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        )  # fmt: skip
-
-
 @pytest.mark.parametrize("name", SIZES)
 def test_lora_adapts_what_reads_text_and_nothing_else(name: str) -> None:
     size = SIZES[name]
-    unet = build(size)
+    unet = build_unet(size)
     low, high = size.num_parameters
     assert low < sum(p.numel() for p in unet.parameters()) < high
     modules = dict(unet.named_modules())
@@ -73,7 +37,7 @@ def test_lora_adapts_what_reads_text_and_nothing_else(name: str) -> None:
 @pytest.mark.parametrize("name", SIZES)
 def test_ten_seconds_of_latents_keep_their_shape(name: str) -> None:
     """(batch, 8, 256, 16) latents, eight LOA tokens of 768, T5 states of 1024 with their mask."""
-    unet = build(SIZES[name])
+    unet = build_unet(SIZES[name])
     with torch.device("meta"):
         predicted = unet(
             torch.empty(2, 8, 256, 16), torch.tensor([500, 500]), encoder_hidden_states=torch.empty(2, 8, 768),
@@ -84,10 +48,10 @@ def test_ten_seconds_of_latents_keep_their_shape(name: str) -> None:
 
 @pytest.mark.parametrize("name", SIZES)
 def test_the_sizes_that_plans_reckon_with_are_these(name: str) -> None:
-    known, unet = PUBLISHED_SIZES[f"cvssp/{name}"], build(SIZES[name])
+    known, unet = PUBLISHED_SIZES[f"cvssp/{name}"], build_unet(SIZES[name])
     assert known.unet == sum(p.numel() for p in unet.parameters())
     for targets, per_rank in known.lora.items():
-        adapted = build(SIZES[name])
+        adapted = build_unet(SIZES[name])
         attach(adapted, DreamboothSpec(method="lora", lora_targets=targets, lora_rank=3))
         assert 3 * per_rank == sum(p.numel() for p in trained_parameters(adapted, None).values())
     with torch.device("meta"):
@@ -113,13 +77,12 @@ def tiny_examples() -> Examples:
 def test_a_step_at_base_size_trains_what_it_should(method: str) -> None:
     """cvssp/audioldm2's configuration, random weights, one step of one tiny clip on the CPU."""
     torch.manual_seed(0)
-    unet = build(SIZES["audioldm2"], device="cpu")
+    unet = build_unet(SIZES["audioldm2"], device="cpu")
     spec = DreamboothSpec(method=method, steps=1, lr=1e-3, batch_size=1, gradient_accumulation=1)
     METHODS[method].attach(unet, spec)
     trained = trained_parameters(unet, None)
     before = {name: value.detach().double().sum().item() for name, value in unet.named_parameters()}
-    scheduler = DDIMScheduler(beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False)
-    (row,) = train(unet, scheduler, tiny_examples(), None, spec, seed=0)
+    (row,) = train(unet, build_scheduler(), tiny_examples(), None, spec, seed=0)
     assert torch.isfinite(torch.tensor(row["loss"]))
     changed = {name for name, value in unet.named_parameters() if value.detach().double().sum().item() != before[name]}
     assert changed == {name.removeprefix("unet.") for name in trained}

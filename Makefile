@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 # Some containers forbid Python to keep bytecode; torch would then be compiled anew in every process.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo test test-slow clean
+.PHONY: install demo test test-slow speed clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +25,9 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+speed: install
+	$(BIN)/python -m benchmarks --out reports/speed
 
 clean:
 	rm -rf $(VENV) store results

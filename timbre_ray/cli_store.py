@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from timbre_ray import store_care
 from timbre_ray.cli_errors import clear_errors
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -34,6 +33,8 @@ def verify(storage: Root = Path("store")) -> None:
       timbre-ray store verify --storage store
     """
     with clear_errors():
+        from timbre_ray import store_care
+
         num, bad = 0, 0
         for checked in store_care.verify(store_care.checked_root(storage)):
             num += 1
@@ -55,6 +56,8 @@ def du(storage: Root = Path("store")) -> None:
       timbre-ray store du
     """
     with clear_errors():
+        from timbre_ray import store_care
+
         rows = store_care.usage(store_care.checked_root(storage))
         for row in rows:
             typer.echo(f"{row.stage:16} {row.num_artifacts:6} artifacts {_size(row.num_bytes):>10}")
@@ -76,6 +79,8 @@ def gc(
       timbre-ray store gc --days 7 --yes
     """
     with clear_errors():
+        from timbre_ray import store_care
+
         found = store_care.collect_garbage(store_care.checked_root(storage), days=days, remove=yes)
         for item in found:
             typer.echo(f"{item.folder}: {item.reason}, {_size(item.num_bytes)}")

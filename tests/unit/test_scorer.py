@@ -93,7 +93,7 @@ def test_infinity_is_measured_where_clips_are_enough(tmp_path: Path, monkeypatch
     monkeypatch.setattr("timbre_ray.evaluate.scorer.load_embedder", lambda name, weights=None: embedder)
     noise = 0.2 * torch.randn(32, 40_960, generator=torch.Generator().manual_seed(0))
     found = [
-        _distances("few", request(Store(tmp_path), shipped("chinese_lute")), noise[:count], {"held_out": noise}).metrics
+        _distances("few", request(Store(tmp_path), shipped("chinese_lute")), noise[:count], {"held_out": embed_clips("few", noise)}).metrics
         for count in (31, 32)
     ]
     assert "fad_inf_held_out" not in found[0]

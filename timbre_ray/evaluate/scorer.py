@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,6 +46,14 @@ def embed_clips(name: str, waveform: Tensor, batch_size: int = 16, vggish: str =
     return np.concatenate(embed_each(name, waveform, batch_size, vggish))
 
 
+@functools.lru_cache(maxsize=8)
+def embed_references(name: str, target: Path, vggish: str) -> dict[str, np.ndarray]:
+    """Split -> embeddings of the recordings in ``target``, an encode artifact's folder: what it holds never changes, and every
+    score of a sweep hears the same, so they are embedded once a process.
+    """
+    return {split: embed_clips(name, read_clips(target, split), vggish=vggish) for split in ("held_out", "train")}
+
+
 @torch.no_grad()
 def classify_clips(judges: Judges, waveform: Tensor, batch_size: int = 32) -> np.ndarray:
     """waveform: (num_clips, samples) -> confidences (num_clips, num_classes), float64.
@@ -72,11 +81,11 @@ def score_clips(request: ScoreRequest, store: Store) -> dict[str, Any]:
 def _score(request: ScoreRequest, store: Store) -> dict[str, Any]:
     judges = load_judges(classifier=request.classifier)
     target = store.get("encode", request.encode_key).folder
-    references = {"held_out": read_clips(target, "held_out"), "train": read_clips(target, "train")}
     clips = {prompt: read_clips(store.get("generate", key).folder) for prompt, key in request.audio}
     for prompt, waveform in clips.items():
         _check(prompt, waveform, request.num_clips)
-    found = [_distances(name, request, clips["solo"], references) for name in request.embedders]
+    references = {name: embed_references(name, target, request.vggish) for name in request.embedders}
+    found = [_distances(name, request, clips["solo"], references[name]) for name in request.embedders]
     metrics: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
     for name, one in zip(request.embedders, found, strict=True):
@@ -84,7 +93,7 @@ def _score(request: ScoreRequest, store: Store) -> dict[str, Any]:
         metrics |= {f"{metric}{suffix}": value for metric, value in one.metrics.items()}
         intervals |= {f"{metric}{suffix}": value for metric, value in one.intervals.items()}
     if "clap" in request.embedders:
-        metrics |= _similarities(_prompt_of(dict(request.audio)["solo"], store), clips["solo"], references["held_out"])
+        metrics |= _similarities(_prompt_of(dict(request.audio)["solo"], store), clips["solo"], references["clap"]["held_out"])
     classes = judges.classifier.classes
     confidences = {p: mean_confidences(classes, classify_clips(judges, w)) for p, w in clips.items()}
     metrics["solo_target_confidence"] = confidences["solo"][request.target_class]
@@ -110,11 +119,11 @@ class _Distances:
     """Each clip's own distance to the held-out recordings, the farthest first."""
 
 
-def _distances(name: str, request: ScoreRequest, solo: Tensor, references: dict[str, Tensor]) -> _Distances:
+def _distances(name: str, request: ScoreRequest, solo: Tensor, references: dict[str, np.ndarray]) -> _Distances:
+    """references: split -> embeddings (num_clips * windows, dim)."""
     clips = embed_each(name, solo, vggish=request.vggish)
-    embedded = {split: embed_clips(name, reference, vggish=request.vggish) for split, reference in references.items()}
-    held_out, metrics = embedded["held_out"], {}
-    for split, reference in embedded.items():
+    held_out, metrics = references["held_out"], {}
+    for split, reference in references.items():
         metrics[f"fad_{split}"] = frechet_distance(np.concatenate(clips), reference)
         metrics[f"kad_{split}"] = kernel_distance(np.concatenate(clips), reference)
     if infinity_shortfall(*clips.shape) is None:
@@ -126,10 +135,11 @@ def _distances(name: str, request: ScoreRequest, solo: Tensor, references: dict[
     )  # fmt: skip
 
 
-def _similarities(prompt: str, solo: Tensor, held_out: Tensor) -> dict[str, float]:
+def _similarities(prompt: str, solo: Tensor, held_out: np.ndarray) -> dict[str, float]:
+    """held_out: CLAP's embeddings of the recordings."""
     text = load_embedder("clap").embed_text([prompt])[0].double().numpy()
     audio = embed_clips("clap", solo)
-    return {"clap_t": clap_t(audio, text), "clap_a": clap_a(audio, embed_clips("clap", held_out))}
+    return {"clap_t": clap_t(audio, text), "clap_a": clap_a(audio, held_out)}
 
 
 def _prompt_of(generate_key: str, store: Store) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import jsonschema
@@ -43,6 +44,14 @@ def test_both_starts_ask_for_the_token_and_the_dashboard_stays_on_loopback(clust
     drivers = (ROOT / "docs" / "cluster" / "env.sh").read_text()
     assert "export RAY_AUTH_MODE=token" in drivers
     assert any("docs/cluster/env.sh" in command for command in cluster["head_setup_commands"])
+
+
+def test_every_command_is_whole(cluster):
+    """In YAML a ``#`` after a blank ends an unquoted command, in the middle of its own quotes, without a word from Ray's validator."""
+    for kind in ("head", "worker"):
+        for command in (*cluster[f"{kind}_setup_commands"], *cluster[f"{kind}_start_ray_commands"]):
+            checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
+            assert not checked.returncode, f"{command}\n{checked.stderr}"
 
 
 def start_command(commands: list[str]) -> str:

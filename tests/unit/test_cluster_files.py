@@ -61,7 +61,7 @@ def start_command(commands: list[str]) -> str:
 
 def test_head_and_workers_are_set_up_alike_with_the_pinned_environment(cluster):
     assert cluster["head_setup_commands"] == cluster["worker_setup_commands"]
-    (install,) = [command for command in cluster["worker_setup_commands"] if "pip install" in command]
+    (install,) = [command for command in cluster["worker_setup_commands"] if "uv pip install" in command]
     assert "--constraint constraints.txt" in install and "'.[cluster]'" in install
     mounts = [command for command in cluster["worker_setup_commands"] if "/mnt/timbre-ray" in command]
     assert len(mounts) == 1 and mounts[0].startswith("mountpoint -q")

@@ -36,8 +36,8 @@ class Cluster:
         self.file.write_text(yaml.safe_dump(local_variant(machines)))
 
     def up(self) -> None:
-        """`ray up` until all hosts are there. On a busy machine Ray's own processes may miss the 15 s that a raylet gives them, and
-        Ray does not try such a worker again by itself: a person would type `ray up` again.
+        """`ray up` until all hosts are there: on a busy machine Ray's own processes may miss the 15 s that a raylet gives them,
+        and Ray does not try such a worker again by itself.
         """
         for left in reversed(range(UP_TRIES)):
             self.machines.run(f"ray up --yes --log-style pretty --log-color false {self.file}", timeout_s=UP_TIMEOUT_S)

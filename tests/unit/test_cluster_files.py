@@ -47,7 +47,7 @@ def test_both_starts_ask_for_the_token_and_the_dashboard_stays_on_loopback(clust
 
 
 def test_every_command_is_whole(cluster):
-    """In YAML a ``#`` after a blank ends an unquoted command, in the middle of its own quotes, without a word from Ray's validator."""
+    """In YAML a ``#`` after a blank ends an unquoted command, in the middle of its own quotes; Ray's validator lets it pass."""
     for kind in ("head", "worker"):
         for command in (*cluster[f"{kind}_setup_commands"], *cluster[f"{kind}_start_ray_commands"]):
             checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)

@@ -29,7 +29,7 @@ test-slow: install
 # ray up onto hosts in network namespaces of this machine, as root; what was typed and printed: reports/cluster/ray-up.log.
 test-cluster: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[test,cluster]'
-	$(BIN)/python -m pytest -m slow -rs tests/cluster
+	$(BIN)/python -m pytest -rs tests/cluster
 
 clean:
 	rm -rf $(VENV) store results

@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 # Some containers forbid Python to keep bytecode; torch would then be compiled anew in every process.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo test test-slow speed clean
+.PHONY: install demo test test-slow test-cluster speed clean
 
 install: $(VENV)/.installed
 
@@ -24,7 +24,12 @@ test: install
 	$(BIN)/python -m pytest -m "not slow" tests/integration/test_two_nodes.py  # its own process: Tune keeps state of an ended Ray session
 
 test-slow: install
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --ignore tests/cluster
+
+# ray up onto hosts in network namespaces of this machine, as root; what was typed and printed: reports/cluster/ray-up.log.
+test-cluster: install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[test,cluster]'
+	$(BIN)/python -m pytest -rs tests/cluster
 
 speed: install
 	$(BIN)/python -m benchmarks --out reports/speed

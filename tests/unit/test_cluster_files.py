@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import jsonschema
@@ -45,6 +46,14 @@ def test_both_starts_ask_for_the_token_and_the_dashboard_stays_on_loopback(clust
     assert any("docs/cluster/env.sh" in command for command in cluster["head_setup_commands"])
 
 
+def test_every_command_is_whole(cluster):
+    """In YAML a ``#`` after a blank ends an unquoted command, in the middle of its own quotes; Ray's validator lets it pass."""
+    for kind in ("head", "worker"):
+        for command in (*cluster[f"{kind}_setup_commands"], *cluster[f"{kind}_start_ray_commands"]):
+            checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
+            assert not checked.returncode, f"{command}\n{checked.stderr}"
+
+
 def start_command(commands: list[str]) -> str:
     (start,) = [command for command in commands if "ray start" in command]
     return start
@@ -52,7 +61,7 @@ def start_command(commands: list[str]) -> str:
 
 def test_head_and_workers_are_set_up_alike_with_the_pinned_environment(cluster):
     assert cluster["head_setup_commands"] == cluster["worker_setup_commands"]
-    (install,) = [command for command in cluster["worker_setup_commands"] if "pip install" in command]
+    (install,) = [command for command in cluster["worker_setup_commands"] if "uv pip install" in command]
     assert "--constraint constraints.txt" in install and "'.[cluster]'" in install
     mounts = [command for command in cluster["worker_setup_commands"] if "/mnt/timbre-ray" in command]
     assert len(mounts) == 1 and mounts[0].startswith("mountpoint -q")

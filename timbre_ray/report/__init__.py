@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from timbre_ray.store import Store
 
-def build(results: Path, store: Path, out: Path, *, baseline: str | None = None, margin: float | None = None) -> Path:
+
+def build(results: Path, store: Path | Store, out: Path, *, baseline: str | None = None, margin: float | None = None) -> Path:
     """Write the report of the sweep recorded in ``results`` into ``out``; returns the path of index.html.
 
     ``baseline``: the arm that all others are compared with (default: the sweep's first); ``margin``: share of its mean within
     which an arm counts as level (default: a tenth).
 
-    ``store`` is the artifact store's root; it is only read, for the audio. Nothing in ``out`` but the
+    ``store`` is the artifact store or its root; it is only read, for the audio. Nothing in ``out`` but the
     report's own files is touched.
     Raises ValueError for a ledger without a trial, for a score that is no finite number, for a faulty paper_values.yaml and for
     a baseline that is no arm of the sweep.
@@ -35,6 +37,6 @@ def build(results: Path, store: Path, out: Path, *, baseline: str | None = None,
     (out / "report.md").write_text(markdown.render(measured, all_tables, verdicts, contrasts), encoding="utf-8")
     index = out / "index.html"
     drawn = figures.draw_all(measured)
-    heard = listening.gather(measured, store)
+    heard = listening.gather(measured, store if isinstance(store, Store) else Store(store))
     index.write_text(page.render(measured, all_tables, verdicts, contrasts, drawn, heard), encoding="utf-8")
     return index

@@ -9,7 +9,6 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,9 +76,8 @@ _Cells = dict[tuple[str, int, str], "_Found | str"]
 """(prompt, seed, column) -> the clip, or why it is not there."""
 
 
-def gather(results: Results, store_root: Path) -> tuple[Listening, ...]:
+def gather(results: Results, store: Store) -> tuple[Listening, ...]:
     """One listening table a target: the real clip, the untouched backbone, then each arm's last step at every seed shown."""
-    store = Store(store_root)
     tables = []
     for target in results.targets:
         own = results.frame[results.frame["target"] == target]

@@ -22,7 +22,7 @@ def results_folder(name: str, results: Path) -> Path:
 
 def fetch_results(name: str, results: Path, storage: str) -> None:
     """Takes the ledger of a sweep over from the URL where it was run into ``results``. Raises ValueError where there is none."""
-    if not Ledger.of(results / name, storage).sync():
+    if not Ledger.of(results / name, storage).pull():
         raise ValueError(f"{storage}/results/{name}: no results found; is that run.storage and the name of the sweep?")
 
 

@@ -52,18 +52,24 @@ class Ledger:
         mirror = ObjectStorage(str(storage)).below(f"results/{quote(folder.name)}") if storage and is_url(storage) else None
         return cls(folder, mirror)
 
-    def sync(self) -> int:
-        """Takes over every record of the mirror, and gives it those it lacks; returns how many records it held."""
+    def pull(self) -> set[str]:
+        """Takes over every record of the mirror; returns their names."""
         if self._mirror is None:
-            return 0
-        there = {entry.name for entry in self._mirror.entries() if _is_record(entry.name)}
-        for name in there:
+            return set()
+        names = {entry.name for entry in self._mirror.entries() if _is_record(entry.name)}
+        for name in names:
             _replace(self.folder / name, self._mirror.read(name))
+        return names
+
+    def sync(self) -> None:
+        """Pulls, and gives the mirror the records that it lacks: of runs before there was one."""
+        there = self.pull()
+        if self._mirror is None:
+            return
         for path in (self.folder / "sweep.json", *self.folder.glob("trials/*.json"), *self.folder.glob("baselines/*.json")):
             name = path.relative_to(self.folder).as_posix()
             if path.is_file() and name not in there:
                 self._mirror.write(name, path.read_bytes())
-        return len(there)
 
     def write_trial(self, record: Mapping[str, Any]) -> None:
         self._write(self._path("trials", record["trial_id"]), record)

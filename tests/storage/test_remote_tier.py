@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from timbre_ray import cli, cli_errors, remote_care, remote_tier
+from timbre_ray.ledger import Ledger
 from timbre_ray.object_storage import ObjectStorage, StorageError
 from timbre_ray.remote_tier import CorruptArtifactError, RemoteTier
 from timbre_ray.store import ArtifactNotFoundError, Store
@@ -112,7 +113,8 @@ def test_a_corrupted_object_is_refused_and_named(tmp_path, bucket, wrong):
     if wrong == b"first and more":  # what artifact.json counts is what it was: nothing else is read
         assert two.get("encode", "k").file("a.bin").read_bytes() == b"first"
         return
-    with pytest.raises(CorruptArtifactError, match=rf"{bucket}/runs/{name}: .*Remove {bucket}/runs/artifacts/encode/k/artifact.json"):
+    remedy = f"Remove {bucket}/runs/artifacts/encode/k/artifact.json"
+    with pytest.raises(CorruptArtifactError, match=f"{bucket}/runs/{name}: .*{remedy}"):
         two.get("encode", "k")
     assert not list((tmp_path / "two").rglob("a.bin"))
 
@@ -225,3 +227,28 @@ def test_storage_travels_by_pickle_without_its_credentials(bucket):
     assert os.environ["AWS_SECRET_ACCESS_KEY"].encode() not in data
     pickle.loads(data).write("k", b"1")
     assert ObjectStorage(bucket).read("k") == b"1"
+
+
+def test_a_ledger_is_mirrored_whatever_its_records_are_called(tmp_path, bucket):
+    one, two = (Ledger.of(tmp_path / name / "my sweep", f"{bucket}/runs") for name in ("one", "two"))
+    one.write_sweep({"name": "my sweep"})
+    for trial_id in ("plain-s0", "a/b c", "100 %", "flöte", ".."):
+        one.write_trial({"trial_id": trial_id, "status": "finished"})
+    one.write_baseline("a flute", {"metrics": {}})
+    assert two.trial("a/b c") == {"trial_id": "a/b c", "status": "finished"} and two.trial("other") is None
+    assert len(two.pull()) == 7
+    assert (two.trials(), two.baselines(), two.sweep()) == (one.trials(), one.baselines(), one.sweep())
+
+    # What else lies there, or was put there to climb out, does not come with it.
+    storage = ObjectStorage(f"{bucket}/runs/results/my%20sweep")
+    for name in ("notes.txt", "trials/deep/x.json", ".lock"):
+        storage.write(name, b"{}")
+    assert len(two.pull()) == 7 and len(list((tmp_path / "two").rglob("*.json"))) == 7
+
+
+def test_records_of_runs_before_the_url_reach_it(tmp_path, bucket):
+    Ledger(tmp_path / "old" / "stubs").write_trial({"trial_id": "t", "status": "finished"})
+    Ledger.of(tmp_path / "old" / "stubs", f"{bucket}/runs").sync()
+    new = Ledger.of(tmp_path / "new" / "stubs", f"{bucket}/runs")
+    new.pull()
+    assert new.trials() == [{"trial_id": "t", "status": "finished"}]

@@ -1,4 +1,4 @@
-"""A sweep whose storage is a URL: the ledger of a local run, another machine that goes on, a report on a laptop, no secret kept."""
+"""A sweep whose storage is a URL: a local run's ledger, another machine that goes on, a report on a laptop, no secret kept."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def ran(tmp_path, bucket) -> str:
     ]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
-        [sys.executable, str(DRIVER), *map(str, sweeps)], capture_output=True, text=True, timeout=500, cwd=tmp_path, check=False,
+        [sys.executable, str(DRIVER), *map(str, sweeps)], capture_output=True, text=True, timeout=1500, cwd=tmp_path, check=False,
         env={**environment, "RAY_AUTH_TOKEN": TOKEN},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

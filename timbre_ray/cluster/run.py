@@ -78,7 +78,7 @@ def run_sweep(
                 sweep, todo=todo, floors=floors, ledger=ledger, results=results, functions=functions, console=console,
                 address=address,
             )  # fmt: skip
-        ledger.sync()  # what other nodes wrote
+        ledger.pull()  # what other nodes wrote
         return outcome
 
 

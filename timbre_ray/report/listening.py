@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import soundfile
 
+from timbre_ray.audio_file import open_audio
 from timbre_ray.report.embedding import mel_picture_uri, ogg_uri
 from timbre_ray.report.results import Results
 from timbre_ray.store import Store
@@ -128,7 +128,8 @@ def _read(store: Store, stage: str, key: str, name: str) -> _Found | str:
     if not store.has(stage, key):
         return "not in the store"
     folder = store.get(stage, key).folder
-    samples, rate = soundfile.read(folder / name, dtype="float32", always_2d=True)
+    with open_audio(folder / name) as file:
+        samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
     described = folder / "clips.json"
     prompt = json.loads(described.read_text(encoding="utf-8")).get("prompt", "") if described.exists() else ""
     return _Found(samples=samples.mean(axis=1), sample_rate_hz=rate, prompt=str(prompt))

@@ -37,6 +37,6 @@ def build(results: Path, store: Path | Store, out: Path, *, baseline: str | None
     (out / "report.md").write_text(markdown.render(measured, all_tables, verdicts, contrasts), encoding="utf-8")
     index = out / "index.html"
     drawn = figures.draw_all(measured)
-    heard = listening.gather(measured, store if isinstance(store, Store) else Store(store))
+    heard = listening.gather(measured, store)
     index.write_text(page.render(measured, all_tables, verdicts, contrasts, drawn, heard), encoding="utf-8")
     return index

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,8 +77,9 @@ _Cells = dict[tuple[str, int, str], "_Found | str"]
 """(prompt, seed, column) -> the clip, or why it is not there."""
 
 
-def gather(results: Results, store: Store) -> tuple[Listening, ...]:
+def gather(results: Results, store: Store | Path) -> tuple[Listening, ...]:
     """One listening table a target: the real clip, the untouched backbone, then each arm's last step at every seed shown."""
+    store = store if isinstance(store, Store) else Store(store)
     tables = []
     for target in results.targets:
         own = results.frame[results.frame["target"] == target]

@@ -19,7 +19,7 @@ from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.progress import Board, SweepCallback, error_text
 from timbre_ray.cluster.provenance import provenance
-from timbre_ray.cluster.resources import NOTHING, check_feasible, living_nodes, ray_session
+from timbre_ray.cluster.resources import NOTHING, check_feasible, credentials_kept_back, living_nodes, ray_session
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import GridPlan, SearchHistory, SearchPlan, history_of, tune_config
 from timbre_ray.cluster.storage_probe import check_every_node
@@ -148,7 +148,7 @@ def _run_on_ray(
             num_trials=todo.num_trials, num_kept=todo.num_kept, progress_folder=results / "progress", concurrency=concurrency
         )
         if todo.num_trials:
-            with Display(board, console, title=sweep.name):
+            with credentials_kept_back(), Display(board, console, title=sweep.name):
                 _fit(sweep, todo=todo, context=context, board=board, scratch=results / ".tune")
         failed_floors = baselines.wait()
     finally:

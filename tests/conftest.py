@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import urllib.request
+import uuid
+
 import pytest
 import torch
 
@@ -14,3 +18,31 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def backbone() -> Backbone:
     return load_backbone(BackboneSpec())
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """An S3 server of this process on loopback; its state survives stop and start."""
+    from moto.server import ThreadedMotoServer
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]  # fixed, so that it comes back where it was
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch) -> str:
+    """URL of an empty bucket; this process and its children have its credentials in their environment."""
+    host, port = s3_server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "AKIAOFTHETESTS",
+        "AWS_SECRET_ACCESS_KEY": "hush/secret-key-of-the-tests", "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/{name}", method="PUT")).close()
+    return f"s3://{name}"

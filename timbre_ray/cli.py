@@ -11,9 +11,11 @@ import typer
 from timbre_ray import cli_classifier, cli_data, cli_init, cli_job, cli_plan, cli_results, cli_store
 from timbre_ray.cli_errors import INTERRUPTED, OK, clear_errors, settings
 from timbre_ray.cli_results import Storage
+from timbre_ray.object_storage import check_place
 
 if TYPE_CHECKING:
     from timbre_ray.cluster.run import Outcome
+    from timbre_ray.store import Store
     from timbre_ray.sweep import Sweep
 
 ERROR_FOUND = 1  # by doctor
@@ -117,6 +119,7 @@ def run(
       timbre-ray run sweeps/mini-ablation.yaml --address http://127.0.0.1:8265 --detach
     """
     with clear_errors():
+        check_place(storage or "", key="--storage")
         if detach:
             chosen = {"--storage": storage, "--results": results, "--clips": clips}
             words = [word for name, value in chosen.items() if value is not None for word in (name, value)]
@@ -125,6 +128,7 @@ def run(
         if address is not None and address.startswith(("http://", "https://")):
             raise ValueError(f"--address={address!r}: a dashboard takes jobs alone; add --detach")
         from timbre_ray.cluster.run import run_sweep
+        from timbre_ray.remote_tier import open_store
 
         sweep = _load(sweep_file, storage=storage, results=results, clips=clips)
         try:
@@ -134,7 +138,7 @@ def run(
             raise typer.Exit(INTERRUPTED) from None
         _echo_outcome(outcome)
         if report and (outcome.finished or outcome.num_kept):
-            page = _build_report(outcome.results, Path(sweep.run.storage), Path("reports") / sweep.name)
+            page = _build_report(outcome.results, open_store(sweep.run.storage, sweep.run.cache), Path("reports") / sweep.name)
             _print_tables(page.with_name("report.md"))
             typer.echo(f"Report: {page}")
         raise typer.Exit(outcome.exit_code)
@@ -160,7 +164,7 @@ def _echo_outcome(outcome: Outcome) -> None:
         typer.echo(f"  failed {trial_id}: {reason}", err=True)
 
 
-def _build_report(results: Path, store: Path, out: Path) -> Path:
+def _build_report(results: Path, store: Store, out: Path) -> Path:
     from timbre_ray import report as report_package
 
     return report_package.build(results, store, out)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from timbre_ray.cli_errors import clear_errors
+from timbre_ray.object_storage import check_place
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -80,6 +81,9 @@ def detach(sweep_file: Path, *, address: str | None, options: list[str]) -> None
     if address is None:
         raise ValueError(f"--detach needs the cluster's dashboard: --address {DASHBOARD}")
     data, _ = read_yaml(sweep_file)
+    run = data.get("run")
+    if isinstance(run, dict):  # a secret in the file would be sent away with it
+        check_place(str(run.get("storage", "")), key="run.storage")
     job_id = jobs.submit(sweep_file, name=str(data.get("name", sweep_file.stem)), address=address, options=options)
     typer.echo(job_id)
     typer.echo(f"Its output: timbre-ray job logs {job_id} --address {address} --follow", err=True)

@@ -23,10 +23,10 @@ def show_plan(sweep: Sweep) -> None:
     """The trials, what a run would do with each, and what it will cost."""
     from timbre_ray.estimate import estimate
     from timbre_ray.ledger import Ledger
-    from timbre_ray.store import Store
+    from timbre_ray.remote_tier import open_store
 
     typer.echo(f"{sweep.name}: {sweep.question}")
-    store = Store(sweep.run.storage)
+    store = open_store(sweep.run.storage, sweep.run.cache)
     if sweep.search:
         _echo_search(sweep)
         typer.echo(f"One trial at the base's settings, of at most {sweep.search.num_trials}:")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timbre_ray.cli_errors import clear_errors
+from timbre_ray.object_storage import is_url
 
 if TYPE_CHECKING:
     from timbre_ray.status import SweepStatus
@@ -16,7 +17,7 @@ COLUMNS = (("FAD", "fad_held_out", ".2f"), ("piano rank", "duet_partner_rank", "
 WIDTH = 150
 """Characters that a line of ``status`` needs; a narrower terminal wraps it."""
 
-Storage = Annotated[str | None, typer.Option(help="Folder of the store; default: run.storage of the sweep.")]
+Storage = Annotated[str | None, typer.Option(help="Folder or URL of the store; default: run.storage of the sweep.")]
 ResultsRoot = Annotated[Path, typer.Option("--results", help="Folder that holds the results of the sweeps.")]
 
 
@@ -52,16 +53,19 @@ def report(
     """Write the tables and the page of a sweep, also while it runs.
 
     \b
-    Example:
+    Examples:
       timbre-ray report mini-ablation --out reports/mini-ablation
+      timbre-ray report mini-ablation --storage s3://bucket/prefix
     """
     with clear_errors():
         from timbre_ray import finished
         from timbre_ray import report as report_package
 
+        if storage and is_url(storage):
+            finished.fetch_results(name, results, storage)
         folder = finished.results_folder(name, results)
-        root, target = finished.store_root(folder, storage), out or Path("reports") / folder.name
-        typer.echo(f"Report: {report_package.build(folder, root, target, baseline=baseline, margin=margin)}")
+        store, target = finished.store_of(folder, storage), out or Path("reports") / folder.name
+        typer.echo(f"Report: {report_package.build(folder, store, target, baseline=baseline, margin=margin)}")
 
 
 def generate(

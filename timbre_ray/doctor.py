@@ -20,8 +20,8 @@ from timbre_ray.classifier_choice import classifier_folder, unknown_classes
 from timbre_ray.estimate import Estimate, estimate
 from timbre_ray.model_sizes import SAMPLES_PER_S, clip_seconds, model_size, training_memory
 from timbre_ray.quantities import duration, size
+from timbre_ray.remote_tier import local_root, open_store
 from timbre_ray.specs import BackboneSpec
-from timbre_ray.store import Store
 from timbre_ray.sweep import PlannedTrial, Sweep, SweepError
 from timbre_ray.vocabulary import known_word
 
@@ -84,7 +84,7 @@ class Case:
     @functools.cached_property
     def estimate(self) -> Estimate:
         todo = {trial.trial_id for trial in self.sweep.trials}
-        return estimate(self.sweep.trials, Store(self.sweep.run.storage), todo=todo)
+        return estimate(self.sweep.trials, open_store(self.sweep.run.storage, self.sweep.run.cache), todo=todo)
 
     @functools.cached_property
     def inspections(self) -> dict[str, Inspection]:
@@ -178,7 +178,7 @@ def disk(case: Case) -> Finding:
     times = case.sweep.search.num_trials if case.sweep.search else 1
     cost, at_once = case.estimate.num_bytes, _trials_at_once(case)
     need = times * cost.known + at_once * (case.estimate.checkpoint_bytes or 0)
-    place = _existing(Path(case.sweep.run.storage))
+    place = _existing(local_root(case.sweep.run.storage, case.sweep.run.cache))
     free = shutil.disk_usage(place).free
     found = f"{size(need)} to write at most, {at_once} trial(s) at once; {size(free)} free at {place}"
     if cost.unknown:
@@ -201,13 +201,14 @@ def _trials_at_once(case: Case) -> int:
 
 def folders(case: Case) -> Finding:
     problems = []
-    for key in ("storage", "results"):
-        place = _existing(Path(getattr(case.sweep.run, key)))
+    run = case.sweep.run
+    for key, folder in (("storage", local_root(run.storage, run.cache)), ("results", Path(run.results))):
+        place = _existing(folder)
         try:
             with tempfile.TemporaryFile(dir=place):
                 pass
         except OSError as error:
-            problems.append(f"run.{key}={getattr(case.sweep.run, key)!r}: nothing can be written at {place} ({error.strerror})")
+            problems.append(f"run.{key}={getattr(run, key)!r}: nothing can be written at {place} ({error.strerror})")
     if problems:
         return Finding(level="error", found="; ".join(problems), remedy="change the folder's rights, or name another")
     return Finding(level="ok", found="store and results can be written")

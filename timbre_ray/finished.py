@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from timbre_ray.ledger import Ledger
+from timbre_ray.remote_tier import DEFAULT_CACHE, open_store
 from timbre_ray.specs import TrialSpec
 from timbre_ray.store import Store
 
@@ -19,9 +20,16 @@ def results_folder(name: str, results: Path) -> Path:
     raise ValueError(f"{name}: no results found, neither in {results / name} nor in {name}. {_known_names(name, results)}")
 
 
-def store_root(folder: Path, storage: str | None) -> Path:
-    """``storage``, or where the sweep of these results kept its artifacts."""
-    return Path(storage or Ledger(folder).sweep()["run"]["storage"])
+def fetch_results(name: str, results: Path, storage: str) -> None:
+    """Takes the ledger of a sweep over from the URL where it was run into ``results``. Raises ValueError where there is none."""
+    if not Ledger.of(results / name, storage).pull():
+        raise ValueError(f"{storage}/results/{name}: no results found; is that run.storage and the name of the sweep?")
+
+
+def store_of(folder: Path, storage: str | None) -> Store:
+    """In ``storage``, or where the sweep of these results kept its artifacts."""
+    run = {} if storage else Ledger(folder).sweep()["run"]
+    return open_store(storage or run["storage"], run.get("cache", DEFAULT_CACHE))
 
 
 def trained(source: str, storage: str | None, results: Path) -> tuple[TrialSpec, int, Store]:
@@ -30,7 +38,7 @@ def trained(source: str, storage: str | None, results: Path) -> tuple[TrialSpec,
     from pydantic import TypeAdapter  # slow to import
 
     spec = TypeAdapter(TrialSpec).validate_python(record["spec"])
-    return spec, record["evaluations"][-1]["step"], Store(store_root(folder, storage))
+    return spec, record["evaluations"][-1]["step"], store_of(folder, storage)
 
 
 def find_trial(source: str, results: Path) -> tuple[Path, dict[str, Any]]:

@@ -2,11 +2,13 @@
 
     sweep.json   trials/<trial_id>.json   baselines/<target>.json
 
-Every file is replaced by one rename, so that a reader never sees half of it.
+Every file is replaced by one rename, so that a reader never sees half of it. With a mirror every record is written there too, one
+object a record, so that nodes without a common disk keep one ledger.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,6 +17,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+from timbre_ray.object_storage import NoObjectError, ObjectStorage, is_url
 
 if TYPE_CHECKING:  # reading records must not cost the time of importing pydantic
     from timbre_ray.sweep import PlannedTrial
@@ -39,11 +43,36 @@ class Difference:
 class Ledger:
     """The records of one sweep."""
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | str, mirror: ObjectStorage | None = None) -> None:
+        self.folder, self._mirror = Path(folder), mirror
+
+    @classmethod
+    def of(cls, folder: Path, storage: str | Path | None) -> Ledger:
+        """The ledger in ``folder``, mirrored below ``storage`` where that is a URL."""
+        mirror = ObjectStorage(str(storage)).below(f"results/{quote(folder.name)}") if storage and is_url(storage) else None
+        return cls(folder, mirror)
+
+    def pull(self) -> set[str]:
+        """Takes over every record of the mirror; returns their names."""
+        if self._mirror is None:
+            return set()
+        names = {entry.name for entry in self._mirror.entries() if _is_record(entry.name)}
+        for name in names:
+            _replace(self.folder / name, self._mirror.read(name))
+        return names
+
+    def sync(self) -> None:
+        """Pulls, and gives the mirror the records that it lacks: of runs before there was one."""
+        there = self.pull()
+        if self._mirror is None:
+            return
+        for path in (self.folder / "sweep.json", *self.folder.glob("trials/*.json"), *self.folder.glob("baselines/*.json")):
+            name = path.relative_to(self.folder).as_posix()
+            if path.is_file() and name not in there:
+                self._mirror.write(name, path.read_bytes())
 
     def write_trial(self, record: Mapping[str, Any]) -> None:
-        _write(self._path("trials", record["trial_id"]), record)
+        self._write(self._path("trials", record["trial_id"]), record)
 
     def trials(self) -> list[dict[str, Any]]:
         """Every record, by trial id; those that are no longer planned carry ``"orphaned": true``."""
@@ -51,10 +80,13 @@ class Ledger:
 
     def trial(self, trial_id: str) -> dict[str, Any] | None:
         path = self._path("trials", trial_id)
+        if self._mirror:
+            with contextlib.suppress(NoObjectError):  # another node may have written it
+                _replace(path, self._mirror.read(path.relative_to(self.folder).as_posix()))
         return _read(path) if path.is_file() else None
 
     def write_baseline(self, target: str, record: Mapping[str, Any]) -> None:
-        _write(self._path("baselines", target), {**record, "target": target})
+        self._write(self._path("baselines", target), {**record, "target": target})
 
     def baselines(self) -> dict[str, dict[str, Any]]:
         """Target -> its record."""
@@ -62,7 +94,7 @@ class Ledger:
         return {record["target"]: record for record in records}
 
     def write_sweep(self, record: Mapping[str, Any]) -> None:
-        _write(self.folder / "sweep.json", record)
+        self._write(self.folder / "sweep.json", record)
 
     def sweep(self) -> dict[str, Any]:
         """What write_sweep wrote. Raises FileNotFoundError with the remedy."""
@@ -104,6 +136,12 @@ class Ledger:
             if record.get("orphaned", False) != orphaned:
                 self.write_trial({**record, "orphaned": orphaned})
 
+    def _write(self, path: Path, record: Mapping[str, Any]) -> None:
+        data = json.dumps(record, indent=1).encode()
+        _replace(path, data)
+        if self._mirror:
+            self._mirror.write(path.relative_to(self.folder).as_posix(), data)
+
     def _path(self, kind: str, name: str) -> Path:
         return self.folder / kind / f"{quote(name, safe=' ')}.json"
 
@@ -120,8 +158,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not a record of timbre-ray ({error}); delete the file, its trial will run again") from None
 
 
-def _write(path: Path, record: Mapping[str, Any]) -> None:
+def _is_record(name: str) -> bool:
+    """What a mirror may put into the folder."""
+    kind, _, file = name.partition("/")
+    return name == "sweep.json" or (kind in ("trials", "baselines") and "/" not in file and file.endswith(".json"))
+
+
+def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    temporary.write_bytes(data)
     temporary.replace(path)

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from timbre_ray.object_storage import check_place
 from timbre_ray.specs import _at_least, _Strict
 
 #: Measured where ``evaluate.fad`` lists clap.
@@ -50,14 +51,17 @@ class RunSpec(_Strict):
     time_budget_s: float | None = None
     """The sweep starts nothing new after this many seconds; None: no limit."""
     storage: str = "store"
-    """Folder of the artifacts, from the working folder; every node must see it."""
+    """Folder of the artifacts, from the working folder, that every node must see; or ``s3://bucket/prefix``, ``gs://bucket/prefix``."""
+    cache: str = "~/.cache/timbre-ray"
+    """Where ``storage`` is a URL: folder of a node's copies."""
     results: str = "results"
-    """Folder of the ledgers, from the working folder."""
+    """Folder of the ledgers, from the working folder; where ``storage`` is a URL they lie below that too."""
 
     def __post_init__(self) -> None:
         for name, bound in (("num_scorers", 1), ("threads", 1), ("max_failures", 0), ("max_concurrent", 1), ("time_budget_s", 0)):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), bound)
+        check_place(self.storage, key="storage")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Content-addressed artifacts in a local folder: computed once, published whole, never overwritten.
 
+With a remote tier (remote_tier.py) the folder is a node's cache: what it lacks is fetched, what it publishes is uploaded before.
+
     root/artifacts/<stage>/<key>/   files of a stage and ``artifact.json``; it appears by one rename, complete or not at all
     root/scratch/<stage>/<key>/     resumable checkpoints of a stage that is not published yet
     root/tmp/, root/locks/, root/log/
@@ -19,11 +21,14 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from timbre_ray.specs import digest
+
+if TYPE_CHECKING:
+    from timbre_ray.remote_tier import RemoteTier
 
 MANIFEST = "artifact.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -62,8 +67,9 @@ class Artifact:
 class Store:
     """Artifacts under one root folder. Any number of processes may share it; one Store object serves one trial at a time."""
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, remote: RemoteTier | None = None) -> None:
         self.root = Path(root).expanduser().resolve()  # the working folder may change later
+        self.remote = remote
         self.trial: str | None = None
         """Trial that the lines of the log are attributed to; see attributed_to."""
         self._log_file: Path | None = None
@@ -74,12 +80,12 @@ class Store:
     ) -> Artifact:
         """The artifact, computed by ``produce(folder)`` unless it is published already.
 
-        When two processes ask at once, one computes and the other waits for it. If ``produce`` raises, nothing is published, its
+        When two processes ask at once, one computes and the other waits for it; of two hosts with a remote tier too. If ``produce`` raises, nothing is published, its
         folder is removed and the error goes on; the scratch folder stays, so that the next try resumes.
         """
         if self.has(stage, key):
             return self._reuse(stage, key)
-        with self.lock(stage, key):
+        with self.lock(stage, key), self.remote.lease(stage, key) if self.remote else contextlib.nullcontext():
             if self.has(stage, key):
                 return self._reuse(stage, key)
             artifact = self._compute(stage, key, produce, description)
@@ -87,21 +93,26 @@ class Store:
         return artifact
 
     def get(self, stage: str, key: str) -> Artifact:
-        """A published artifact. Raises ArtifactNotFoundError (a KeyError)."""
+        """A published artifact, fetched if it lies behind the remote tier alone. Raises ArtifactNotFoundError (a KeyError)."""
         folder = self._place("artifacts", stage, key)
+        if self.remote and not self._has_here(stage, key) and self.remote.has(stage, key):
+            self._fetch(self.remote, stage, key)
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ArtifactNotFoundError(
-                f"{self.root}: no artifact {stage}/{key}; it was not computed yet, or in another store (run.storage)"
+                f"{self.remote.storage.url if self.remote else self.root}: no artifact {stage}/{key}; it was not computed yet, or in another store (run.storage)"
             ) from None
         return Artifact(folder=folder, stage=stage, key=key, seconds=manifest["seconds"], reused=True)
 
     def has(self, stage: str, key: str) -> bool:
-        return (self._place("artifacts", stage, key) / MANIFEST).is_file()
+        return self._has_here(stage, key) or (self.remote is not None and self.remote.has(stage, key))
 
     def manifests(self) -> Iterator[dict[str, Any]]:
         """``artifact.json`` of every published artifact: stage, key, description, seconds, created, files with their bytes."""
+        if self.remote:
+            yield from self.remote.manifests()
+            return
         for path in sorted((self.root / "artifacts").glob(f"*/*/{MANIFEST}")):
             yield json.loads(path.read_text(encoding="utf-8"))
 
@@ -151,13 +162,31 @@ class Store:
             produce(folder)
             seconds = round(time.perf_counter() - started, 3)
             _write_manifest(folder, {"stage": stage, "key": key, "description": dict(description), "seconds": seconds})
-            published.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(folder, published)
-            _fsync(published.parent)
+            if self.remote and not self.remote.publish(stage, key, folder):
+                shutil.rmtree(folder)  # another host was faster: its result is everybody's, as a GPU's may differ by a rounding
+                folder.mkdir()
+                self.remote.fetch(stage, key, folder)
+            _publish(folder, published)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self._place("scratch", stage, key), ignore_errors=True)
         return Artifact(folder=published, stage=stage, key=key, seconds=seconds, reused=False)
+
+    def _fetch(self, remote: RemoteTier, stage: str, key: str) -> None:
+        with self.lock(stage, key):
+            if self._has_here(stage, key):
+                return
+            folder = self._place("tmp", stage, key)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            try:
+                remote.fetch(stage, key, folder)
+                _publish(folder, self._place("artifacts", stage, key))
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _has_here(self, stage: str, key: str) -> bool:
+        return (self._place("artifacts", stage, key) / MANIFEST).is_file()
 
     def _reuse(self, stage: str, key: str) -> Artifact:
         artifact = self.get(stage, key)
@@ -188,7 +217,7 @@ def stage_key(stage: str, version: int, spec: Mapping[str, Any], inputs: Sequenc
 
 
 def _write_manifest(folder: Path, entry: dict[str, Any]) -> None:
-    """Writes artifact.json, and all of the folder to the disk."""
+    """Writes artifact.json."""
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         with path.open("rb") as file:
@@ -197,8 +226,15 @@ def _write_manifest(folder: Path, entry: dict[str, Any]) -> None:
     assert MANIFEST not in files, f"{folder}: a stage must not write {MANIFEST} itself"
     entry |= {"created": time.time(), "files": files}
     (folder / MANIFEST).write_text(json.dumps(entry, indent=1), encoding="utf-8")
+
+
+def _publish(folder: Path, published: Path) -> None:
+    """One rename, once all of the folder is on the disk."""
     for path in (*folder.rglob("*"), folder):
         _fsync(path)
+    published.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(folder, published)
+    _fsync(published.parent)
 
 
 def _fsync(path: Path) -> None:

@@ -39,7 +39,8 @@ class Usage:
 class Garbage:
     """A folder that no process works on."""
 
-    folder: Path
+    folder: Path | str
+    """A URL, where the store is behind one."""
     reason: str
     num_bytes: int
 

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from timbre_ray.ledger import Ledger
+from timbre_ray.object_storage import ObjectStorage
+from timbre_ray.remote_tier import RemoteTier
 from timbre_ray.shared_disk import SharedDisk
 from timbre_ray.specs import TrialSpec
 from timbre_ray.store import Store
@@ -20,19 +23,24 @@ class Worker:
     """Where a function runs: what a worker process needs to know of the run's settings."""
 
     store_root: Path
-    """Absolute, on a disk that every node sees."""
+    """Absolute, on a disk that every node sees; with ``remote_url`` a cache on each node's own."""
     device: str
     """``cpu``, ``cuda`` or ``auto``."""
     threads: int
     """Torch threads of a process."""
     disks: tuple[SharedDisk, ...] = ()
     """What a node must see before it writes a result; empty on one machine."""
+    remote_url: str | None = None
+    """Where results are kept, if not in ``store_root``."""
 
     def store(self) -> Store:
         """Raises DiskNotSharedError on a node that joined without the shared disk: its results would be lost with it."""
         for disk in self.disks:
             disk.check()
-        return Store(self.store_root)
+        return Store(self.store_root, RemoteTier(ObjectStorage(self.remote_url)) if self.remote_url else None)
+
+    def ledger(self, folder: Path) -> Ledger:
+        return Ledger.of(folder, self.remote_url)
 
 
 def run_trial(

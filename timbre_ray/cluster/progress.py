@@ -12,7 +12,6 @@ from ray.tune import Callback
 
 from timbre_ray.cluster.failures import describe
 from timbre_ray.cluster.trainable import LASTING_FAILURE, TrialContext, planned_record
-from timbre_ray.ledger import Ledger
 from timbre_ray.sweep import PlannedTrial
 
 State = Literal["waiting", "running", "finished", "failed", "stopped early"]
@@ -108,7 +107,7 @@ class SweepCallback(Callback):
 
     def __init__(self, *, context: TrialContext, board: Board) -> None:
         self._context, self._board = context, board
-        self._ledger = Ledger(context.ledger_folder)
+        self._ledger = context.worker.ledger(context.ledger_folder)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._board.start(trial.trial_id, self._planned(trial).trial_id, time.time())

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
+from ray.tune.execution import class_cache
 
 from timbre_ray.cluster.autoscaling import Startable, in_words_of_a_sweep
 
@@ -67,6 +68,18 @@ def _start(address: str | None, environment: dict[str, str]) -> None:
                 raise
             if not left:
                 raise RuntimeError(f"Ray did not start in {START_TRIES} tries: is this machine overloaded? ({error})") from error
+
+
+@contextlib.contextmanager
+def credentials_kept_back() -> Iterator[None]:
+    """Tune would copy the driver's AWS keys into the environment of its trials, which Ray writes to its logs: nodes have their own."""
+    names = class_cache.ENV_VARS_TO_PROPAGATE
+    keys = {name for name in names if name.startswith("AWS_")}
+    names.difference_update(keys)
+    try:
+        yield
+    finally:
+        names.update(keys)
 
 
 class InfeasibleError(ValueError):

@@ -19,12 +19,14 @@ from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.progress import Board, SweepCallback, error_text
 from timbre_ray.cluster.provenance import provenance
-from timbre_ray.cluster.resources import NOTHING, check_feasible, living_nodes, ray_session
+from timbre_ray.cluster.resources import NOTHING, check_feasible, credentials_kept_back, living_nodes, ray_session
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import GridPlan, SearchHistory, SearchPlan, history_of, tune_config
 from timbre_ray.cluster.storage_probe import check_every_node
 from timbre_ray.cluster.trainable import TrialContext, run_planned_trial
 from timbre_ray.ledger import Difference, Ledger
+from timbre_ray.object_storage import folder_of, is_url
+from timbre_ray.remote_tier import local_root
 from timbre_ray.shared_disk import SharedDisk
 from timbre_ray.sweep import PlannedTrial, Sweep
 
@@ -61,8 +63,9 @@ def run_sweep(
     """
     console, functions = console or Console(), functions or Functions()
     results = (Path(sweep.run.results) / sweep.name).resolve()
-    ledger = Ledger(results)
+    ledger = Ledger.of(results, sweep.run.storage)
     with _alone(results):
+        ledger.sync()
         ledger.write_sweep(_sweep_record(sweep))
         todo = _todo(sweep, ledger)
         floors = missing_baselines(sweep.trials, ledger)
@@ -71,10 +74,12 @@ def run_sweep(
         if not todo.num_trials and not floors:
             return Outcome(results=results, num_kept=todo.num_kept, finished=(), failed={}, num_unfinished=0)
         with ray_session(address=address, threads=sweep.run.threads):
-            return _run_on_ray(
+            outcome = _run_on_ray(
                 sweep, todo=todo, floors=floors, ledger=ledger, results=results, functions=functions, console=console,
                 address=address,
             )  # fmt: skip
+        ledger.pull()  # what other nodes wrote
+        return outcome
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,10 +129,12 @@ def _run_on_ray(
         train=run.resources.train, score=run.resources.score, num_scorers=run.num_scorers, nodes=living_nodes(),
         startable=startable_nodes() if address else NOTHING,
     )  # fmt: skip
-    disks = _checked_disks(sweep, results) if address else ()
+    remote_url = run.storage if is_url(run.storage) else None
+    disks = _checked_disks(sweep, results) if address and not remote_url else ()
     # A trial that asked for no GPU must not take one outside Ray's accounting.
     device = "cpu" if run.device == "auto" and not dict(run.resources.train).get("gpu") else run.device
-    worker = Worker(store_root=Path(run.storage).resolve(), device=device, threads=run.threads, disks=disks)
+    root = local_root(run.storage, run.cache).resolve()
+    worker = Worker(store_root=root, device=device, threads=run.threads, disks=disks, remote_url=remote_url)
     scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=worker, score=functions.score)
     try:
         baselines = BaselineTasks(floors, ledger=ledger, worker=worker, functions=functions, resources=run.resources.train)
@@ -141,7 +148,7 @@ def _run_on_ray(
             num_trials=todo.num_trials, num_kept=todo.num_kept, progress_folder=results / "progress", concurrency=concurrency
         )
         if todo.num_trials:
-            with Display(board, console, title=sweep.name):
+            with credentials_kept_back(), Display(board, console, title=sweep.name):
                 _fit(sweep, todo=todo, context=context, board=board, scratch=results / ".tune")
         failed_floors = baselines.wait()
     finally:
@@ -151,7 +158,7 @@ def _run_on_ray(
 
 def _checked_disks(sweep: Sweep, results: Path) -> tuple[SharedDisk, ...]:
     """The folders that every node must see; those that join later check for themselves."""
-    disks = (SharedDisk.of("run.storage", Path(sweep.run.storage).resolve()), SharedDisk.of("run.results", results))
+    disks = (SharedDisk.of("run.storage", folder_of(sweep.run.storage).resolve()), SharedDisk.of("run.results", results))
     check_every_node(disks)
     return disks
 

@@ -43,7 +43,7 @@ class TrialContext:
 
 def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
     """Runs one trial to its end. Every error is recorded with its reason and raised again, so that Tune knows."""
-    trial, store, ledger = context.plan(config), context.worker.store(), Ledger(context.ledger_folder)
+    trial, store, ledger = context.plan(config), context.worker.store(), context.worker.ledger(context.ledger_folder)
     known = ledger.trial(trial.trial_id)
     if known and known["status"] == "finished" and known["trial_key"] == trial.key:
         for evaluation in known["evaluations"]:  # a search drew the same point again

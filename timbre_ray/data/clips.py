@@ -11,6 +11,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
+from timbre_ray.audio_file import open_audio
 from timbre_ray.clip_sets import ClipError, find_files
 from timbre_ray.data.features import SAMPLE_RATE_HZ, normalise_waveform
 from timbre_ray.specs import ClipsSpec
@@ -22,7 +23,8 @@ SILENCE_RMS = 1e-3
 def read_audio(path: Path) -> Tensor:
     """Any rate, any number of channels -> (samples,) float32 mono at 16 kHz."""
     try:
-        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        with open_audio(path) as file:
+            samples, rate_hz = file.read(dtype="float32", always_2d=True), file.samplerate
     except (soundfile.LibsndfileError, OSError) as error:
         raise ClipError(f"{path}: cannot be read as audio ({error}); convert it to wav or flac, or take it out") from error
     if len(samples) == 0 or not np.isfinite(samples).all():
@@ -78,4 +80,9 @@ def read_clips(folder: Path, prefix: str = "clip") -> Tensor:
     files = sorted(folder.glob(f"{prefix}_*.flac"))
     if not files:
         raise FileNotFoundError(f"{folder}: no {prefix}_*.flac in it")
-    return torch.stack([torch.from_numpy(soundfile.read(p, dtype="float32")[0]) for p in files])
+    return torch.stack([torch.from_numpy(_samples(path)) for path in files])
+
+
+def _samples(path: Path) -> np.ndarray:
+    with open_audio(path) as file:
+        return file.read(dtype="float32")

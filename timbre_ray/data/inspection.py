@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import soundfile
-
+from timbre_ray.audio_file import open_audio
 from timbre_ray.clip_sets import ClipError, find_files
 from timbre_ray.data.clips import load_target, load_windows
 from timbre_ray.data.features import SAMPLE_RATE_HZ
@@ -43,10 +42,11 @@ def inspect_target(spec: ClipsSpec, num_samples: int) -> Inspection:
             except ClipError as error:
                 problems.append(str(error))
                 continue
-            info = soundfile.info(path)
-            rates.add(info.samplerate)
-            duration_s += info.duration
-            doubts += _doubts(path, info.samplerate, info.duration, num_samples / SAMPLE_RATE_HZ)
+            with open_audio(path) as file:
+                rate_hz, file_duration_s = file.samplerate, file.frames / file.samplerate
+            rates.add(rate_hz)
+            duration_s += file_duration_s
+            doubts += _doubts(path, rate_hz, file_duration_s, num_samples / SAMPLE_RATE_HZ)
     if not files.held_out and not problems:
         try:
             counts = dict(zip(counts, map(len, load_target(spec, num_samples)), strict=True))

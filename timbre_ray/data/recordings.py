@@ -7,11 +7,11 @@ import math
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 import torchaudio
 from torch import Tensor
 
+from timbre_ray.audio_file import open_audio
 from timbre_ray.clip_sets import ClipError
 from timbre_ray.data.clips import SILENCE_RMS
 from timbre_ray.data.features import SAMPLE_RATE_HZ, normalise_waveform
@@ -40,7 +40,7 @@ def read_window(window: Window, num_samples: int) -> Tensor:
 
 def sounding_windows(path: Path, num_samples: int) -> list[int]:
     """Indices of a file's windows that sound; a rest of at least half a window counts. Reads one window at a time."""
-    with _opened(path) as file:
+    with open_audio(path) as file:
         length = file.frames * SAMPLE_RATE_HZ / file.samplerate
         num_windows = max(1, math.floor(length / num_samples + 0.5))
         frames = math.ceil(num_samples * file.samplerate / SAMPLE_RATE_HZ)
@@ -54,7 +54,7 @@ def sounding_windows(path: Path, num_samples: int) -> list[int]:
 
 
 def _read(path: Path, index: int, num_samples: int, label: str) -> Tensor:
-    with _opened(path) as file:
+    with open_audio(path) as file:
         rate_hz = file.samplerate
         file.seek(_start(index, num_samples, rate_hz))
         samples = file.read(math.ceil(num_samples * rate_hz / SAMPLE_RATE_HZ), dtype="float32", always_2d=True).mean(1)
@@ -67,10 +67,3 @@ def _read(path: Path, index: int, num_samples: int, label: str) -> Tensor:
 
 def _start(index: int, num_samples: int, rate_hz: int) -> int:
     return round(index * num_samples * rate_hz / SAMPLE_RATE_HZ)
-
-
-def _opened(path: Path) -> soundfile.SoundFile:
-    try:
-        return soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise ClipError(f"{path}: cannot be read as audio ({error}); convert it to wav or flac, or take it out") from error

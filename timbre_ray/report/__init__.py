@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from timbre_ray.store import Store
 
-def build(results: Path, store: Path, out: Path, *, baseline: str | None = None, margin: float | None = None) -> Path:
+
+def build(results: Path, store: Path | Store, out: Path, *, baseline: str | None = None, margin: float | None = None) -> Path:
     """Write the report of the sweep recorded in ``results`` into ``out``; returns the path of index.html.
 
     ``baseline``: the arm that all others are compared with (default: the sweep's first); ``margin``: share of its mean within
     which an arm counts as level (default: a tenth).
 
-    ``store`` is the artifact store's root; it is only read, for the audio. Nothing in ``out`` but the
+    ``store`` is the artifact store or its root; it is only read, for the audio. Nothing in ``out`` but the
     report's own files is touched.
     Raises ValueError for a ledger without a trial, for a score that is no finite number, for a faulty paper_values.yaml and for
     a baseline that is no arm of the sweep.

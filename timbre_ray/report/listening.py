@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
+from timbre_ray.audio_file import open_audio
 from timbre_ray.report.embedding import mel_picture_uri, ogg_uri
 from timbre_ray.report.results import Results
 from timbre_ray.store import Store
@@ -77,9 +77,9 @@ _Cells = dict[tuple[str, int, str], "_Found | str"]
 """(prompt, seed, column) -> the clip, or why it is not there."""
 
 
-def gather(results: Results, store_root: Path) -> tuple[Listening, ...]:
+def gather(results: Results, store: Store | Path) -> tuple[Listening, ...]:
     """One listening table a target: the real clip, the untouched backbone, then each arm's last step at every seed shown."""
-    store = Store(store_root)
+    store = store if isinstance(store, Store) else Store(store)
     tables = []
     for target in results.targets:
         own = results.frame[results.frame["target"] == target]
@@ -130,7 +130,8 @@ def _read(store: Store, stage: str, key: str, name: str) -> _Found | str:
     if not store.has(stage, key):
         return "not in the store"
     folder = store.get(stage, key).folder
-    samples, rate = soundfile.read(folder / name, dtype="float32", always_2d=True)
+    with open_audio(folder / name) as file:
+        samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
     described = folder / "clips.json"
     prompt = json.loads(described.read_text(encoding="utf-8")).get("prompt", "") if described.exists() else ""
     return _Found(samples=samples.mean(axis=1), sample_rate_hz=rate, prompt=str(prompt))

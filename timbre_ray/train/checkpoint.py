@@ -5,6 +5,7 @@ the step.
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def load(
     """Puts the state back; returns the step it was saved after and the losses so far, (0, []) without a checkpoint."""
     if not path.exists():
         return 0, []
-    state = torch.load(path, weights_only=True, map_location="cpu")
+    state = _read(path)
     saved: dict[str, Tensor] = state["parameters"]
     for name, parameter in parameters.items():
         parameter.copy_(saved[name])
@@ -53,7 +54,16 @@ def load(
 
 def reached(path: Path) -> int:
     """Step that a checkpoint was saved after; 0 without one."""
-    return torch.load(path, weights_only=True, map_location="cpu")["step"] if path.exists() else 0
+    return _read(path)["step"] if path.exists() else 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Tensors and plain values alone: a checkpoint that would run code is refused."""
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: no checkpoint of timbre-ray ({reason}); delete it, the training begins anew") from None
 
 
 def generator_for(seed: int, stream: int, step: int) -> torch.Generator:

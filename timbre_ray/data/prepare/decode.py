@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torchaudio
 from numpy.typing import NDArray
 from torch import Tensor
 
+from timbre_ray.audio_file import check_size, open_audio
 from timbre_ray.clip_sets import SUFFIXES, ClipError
 from timbre_ray.data.features import SAMPLE_RATE_HZ
 
@@ -74,6 +76,8 @@ def decode(path: Path) -> Recording:
     """Raises ClipError, which names the file and what to do, for one that is broken, empty or not finite."""
     try:
         recording = _by_ffmpeg(path) if path.suffix.lower() in FFMPEG_SUFFIXES else _by_libsndfile(path)
+    except ClipError:
+        raise
     except (soundfile.LibsndfileError, OSError, ValueError, IndexError, RuntimeError) as error:
         raise ClipError(f"{path}: cannot be read as audio ({error}); convert it to wav or flac, or take it out") from error
     if recording.duration_s < 0.1:
@@ -84,7 +88,8 @@ def decode(path: Path) -> Recording:
 
 
 def _by_libsndfile(path: Path) -> Recording:
-    return Recording(*soundfile.read(path, dtype="float32", always_2d=True))
+    with open_audio(path) as file:
+        return Recording(file.read(dtype="float32", always_2d=True), file.samplerate)
 
 
 def _by_ffmpeg(path: Path) -> Recording:
@@ -93,10 +98,13 @@ def _by_ffmpeg(path: Path) -> Recording:
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         resampler = av.AudioResampler(format="fltp")  # 32-bit float; rate and channels stay
-        frames = [f for frame in container.decode(stream) for f in resampler.resample(frame)]
-        frames += resampler.resample(None)
-        blocks = [frame.to_ndarray().T for frame in frames]
-        return Recording(np.concatenate(blocks).astype(np.float32), stream.codec_context.sample_rate)
+        rate_hz, blocks, num_frames = stream.codec_context.sample_rate, [], 0
+        for frame in itertools.chain(container.decode(stream), [None]):  # None: what the resampler still holds
+            for part in resampler.resample(frame):
+                num_frames += part.samples  # counted as it comes: such a header need not tell the length
+                check_size(path, num_frames=num_frames, num_channels=len(part.layout.channels), rate_hz=rate_hz)
+                blocks.append(part.to_ndarray().T)
+        return Recording(np.concatenate(blocks).astype(np.float32), rate_hz)
 
 
 def _has_pyav() -> bool:

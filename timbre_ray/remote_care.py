@@ -1,0 +1,63 @@
+"""store_care.py for a store behind a URL: is every object what it was, how much lies where, and what may go."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+from timbre_ray.object_storage import ObjectStorage
+from timbre_ray.remote_tier import CorruptArtifactError, RemoteTier
+from timbre_ray.store_care import DAY_S, Checked, Garbage, Usage
+
+
+def checked_tier(url: str) -> RemoteTier:
+    """Raises FileNotFoundError where there is no store: a wrong URL must not look like a store without a fault."""
+    storage = ObjectStorage(url)
+    if next(storage.entries("artifacts"), None) is None and next(storage.entries("payload"), None) is None:
+        raise FileNotFoundError(f"{url}: no store there (nothing below artifacts/); name it, as run.storage of the sweep does")
+    return RemoteTier(storage)
+
+
+def verify(tier: RemoteTier) -> Iterator[Checked]:
+    """Every artifact, by stage and key; all of it is downloaded and nothing of it kept."""
+    for stage, key in tier.places():
+        try:
+            problems = tuple(tier.problems(tier.manifest(stage, key)))
+        except CorruptArtifactError as error:
+            problems = (str(error),)
+        yield Checked(stage=stage, key=key, problems=problems)
+
+
+def usage(tier: RemoteTier) -> list[Usage]:
+    """By stage, the largest first; garbage among it."""
+    sizes: dict[str, int] = defaultdict(int)
+    for kind in ("artifacts", "payload"):
+        for entry in tier.storage.entries(kind):
+            sizes[entry.name.split("/")[1]] += entry.num_bytes
+    counts: dict[str, int] = defaultdict(int)
+    for stage, _ in tier.places():
+        counts[stage] += 1
+    rows = [Usage(stage=stage, num_artifacts=counts[stage], num_bytes=num) for stage, num in sizes.items()]
+    return sorted(rows, key=lambda row: -row.num_bytes)
+
+
+def collect_garbage(tier: RemoteTier, *, days: float, remove: bool) -> list[Garbage]:
+    """Payloads that no artifact.json names and that nobody wrote to for so many days: their writer is gone.
+
+    Listed before the artifacts are: what is published in between is not taken for garbage.
+    """
+    payloads: dict[str, list] = defaultdict(list)
+    for entry in tier.storage.entries("payload"):
+        payloads["/".join(entry.name.split("/")[:4])].append(entry)
+    named = {f"payload/{m['stage']}/{m['key']}/{m['payload']}" for m in tier.manifests()}
+    found = []
+    for folder in sorted(payloads.keys() - named):
+        age_days = (time.time() - max(entry.modified for entry in payloads[folder])) / DAY_S
+        if age_days < days:
+            continue
+        num_bytes = sum(entry.num_bytes for entry in payloads[folder])
+        found.append(Garbage(folder=f"{tier.storage.url}/{folder}", reason="never published", num_bytes=num_bytes))
+        if remove:
+            tier.storage.delete(*(entry.name for entry in payloads[folder]))
+    return found

@@ -46,14 +46,18 @@ def report(
     margin: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Of the baseline's mean, within which an arm is level; default: 0.1.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing: score the stored audio again and compare; exit code 1 on a difference.")
+    ] = False,
     storage: Storage = None,
     results: ResultsRoot = Path("results"),
 ) -> None:
-    """Write the tables and the page of a sweep, also while it runs.
+    """Write the tables and the page of a sweep, also while it runs; or check the numbers of one.
 
     \b
     Example:
       timbre-ray report mini-ablation --out reports/mini-ablation
+      timbre-ray report mini-ablation --check
     """
     with clear_errors():
         from timbre_ray import finished
@@ -61,6 +65,10 @@ def report(
 
         folder = finished.results_folder(name, results)
         root, target = finished.store_root(folder, storage), out or Path("reports") / folder.name
+        if check:
+            from timbre_ray import cli_check
+
+            raise typer.Exit(cli_check.check(folder, root, target / "tables", baseline=baseline, margin=margin))
         typer.echo(f"Report: {report_package.build(folder, root, target, baseline=baseline, margin=margin)}")
 
 

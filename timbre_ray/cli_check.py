@@ -1,0 +1,54 @@
+"""What ``report --check`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from timbre_ray.cli_errors import OK
+
+if TYPE_CHECKING:
+    from timbre_ray.recheck import Finding
+
+DIFFERS = 1
+
+
+def check(folder: Path, store_root: Path, written: Path, *, baseline: str | None, margin: float | None) -> int:
+    """Recomputes and prints what differs; the exit code. Tables are compared where a report was written."""
+    from timbre_ray import recheck
+    from timbre_ray.store import Store
+
+    tasks, store = recheck.tasks(folder), Store(store_root)
+    scores = recheck.stored_scores(store)
+    num, found = 0, []
+    with typer.progressbar(tasks, label="Scoring again") as bar:
+        for task in bar:
+            compared, differing = recheck.run(task, store, scores)
+            num, found = num + compared, [*found, *differing]
+    tables = "no tables written yet"
+    if written.is_dir():
+        found += recheck.check_tables(folder, written, baseline=baseline, margin=margin)
+        tables = f"and the tables in {written}"
+    if found:
+        _print(found)
+    outcome = f"{len(found)} differ" if found else "none differs"
+    tolerance = f"more than {recheck.TOLERANCE:g} of its size, or {recheck.TOLERANCE:g} below 1"
+    typer.echo(f"{folder}: {num} numbers of {len(tasks)} scores computed again, {tables}: {outcome} ({tolerance})")
+    return DIFFERS if found else OK
+
+
+def _print(found: Sequence[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("where", "number", "stored", "recomputed", "note"):
+        table.add_column(name, justify="right" if name in ("stored", "recomputed") else "left", no_wrap=True)
+    for f in found:
+        values = ["–" if value is None else f"{value:.6g}" for value in (f.stored, f.recomputed)]
+        table.add_row(f.where, f.name, *values, f.note)
+    width = max(sum(len(str(cell)) + 2 for cell in (f.where, f.name, f.note)) for f in found) + 40
+    Console(width=width).print(table, highlight=False, markup=False)

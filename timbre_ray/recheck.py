@@ -1,0 +1,198 @@
+"""Every number of a report once more: from the stored audio by the scorer itself, and from the ledger to the written tables.
+
+Nothing is written. A number that cannot be recomputed, because its audio or its score is gone, counts as a finding too: a check
+must not pass over what it did not see.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from timbre_ray.identity import judges_digest
+from timbre_ray.report import comparisons, paper, tables, textforms
+from timbre_ray.report.results import Results, load
+from timbre_ray.store import Artifact, ArtifactNotFoundError, Store
+
+TOLERANCE = 1e-3
+"""Of the stored number's size, and absolute below 1: what another processor or number of threads may move (see ``differs``)."""
+OTHER_JUDGES = "judged by other weights than are here now"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One number that is not what it should be."""
+
+    where: str
+    """The file that holds it."""
+    name: str
+    stored: float | None
+    """None: the file has no such number."""
+    recomputed: float | None
+    """None: it could not be recomputed."""
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """Records that rest on one score: all arms without teacher forcing share that of step 0, say."""
+
+    audio: tuple[tuple[str, str], ...]
+    """(prompt, key of a generate artifact); of the floor: ("real", key of an encode artifact)."""
+    spec: Mapping[str, Any]
+    """Of the first trial that has it."""
+    records: tuple[tuple[str, Mapping[str, Any]], ...]
+    """(file of the ledger, evaluation or baseline)."""
+
+
+def differs(stored: float, recomputed: float, tolerance: float = TOLERANCE) -> bool:
+    """True for what is no number, too."""
+    return not abs(stored - recomputed) <= tolerance * max(1.0, abs(stored))
+
+
+def tasks(folder: Path) -> list[Task]:
+    """What there is to recompute for the report of these results: the floors, then each score once."""
+    results = load(folder)
+    finished = results.with_status("finished")
+    found: dict[tuple[Any, ...], Task] = {}
+    for target, record in results.baselines.items():
+        spec = next((trial["spec"] for trial in finished if str(trial["target"]) == target), None)
+        if spec is not None:
+            _add(found, tuple(record["audio"].items()), spec, f"baselines/{target}.json", record)
+    for trial in finished:
+        for evaluation in trial["evaluations"]:
+            where = f"trials/{trial['trial_id']}.json, step {evaluation['step']}"
+            _add(found, tuple(evaluation["audio"].items()), trial["spec"], where, evaluation)
+    return list(found.values())
+
+
+def _add(found: dict[tuple[Any, ...], Task], audio: tuple, spec: Mapping[str, Any], where: str, record: Mapping[str, Any]) -> None:
+    judged = json.dumps([spec["evaluate"][name] for name in ("fad", "classifier", "vggish")])
+    known = found.get((audio, judged))
+    records = (*(known.records if known else ()), (where, record))
+    found[audio, judged] = Task(audio=audio, spec=known.spec if known else spec, records=records)
+
+
+def stored_scores(store: Store) -> list[dict[str, Any]]:
+    """The manifests of every score in the store: read once, for all tasks."""
+    return [manifest for manifest in store.manifests() if manifest["stage"] == "score"]
+
+
+def run(task: Task, store: Store, scores: Sequence[Mapping[str, Any]], tolerance: float = TOLERANCE) -> tuple[int, list[Finding]]:
+    """Numbers compared, and those that differ: of scores.json and of every record that rests on it."""
+    try:
+        return _floor(task, store, tolerance) if task.audio[0][0] == "real" else _score(task, store, scores, tolerance)
+    except (ArtifactNotFoundError, OSError, ValueError) as error:
+        missing = [Finding(where=w, name="all scores", stored=None, recomputed=None, note=str(error)) for w, _ in task.records]
+        return len(missing), missing
+
+
+def _floor(task: Task, store: Store, tolerance: float) -> tuple[int, list[Finding]]:
+    from pydantic import TypeAdapter  # slow to import
+
+    from timbre_ray.evaluate.scorer import score_floor
+    from timbre_ray.specs import TrialSpec
+
+    spec = TypeAdapter(TrialSpec).validate_python(task.spec)
+    _, metrics = score_floor(task.audio[0][1], spec.clips.target_class, spec.evaluate, store)
+    return _compare_all([(where, {"metrics": record["metrics"]}) for where, record in task.records], {"metrics": metrics}, tolerance)
+
+
+def _score(
+    task: Task, store: Store, scores: Sequence[Mapping[str, Any]], tolerance: float
+) -> tuple[int, list[Finding]]:
+    from timbre_ray.evaluate.scorer import compute_scores
+    from timbre_ray.stage_keys import ScoreRequest
+
+    artifact, description = _stored_score(task, store, scores)
+    evaluate = task.spec["evaluate"]
+    identity = {name: tuple(v) if isinstance(v, list) else v for name, v in description["spec"].items()}
+    identity["audio"] = tuple((prompt, key) for prompt, key in identity["audio"])
+    request = ScoreRequest(**identity, classifier=evaluate["classifier"], vggish=evaluate["vggish"])
+    path = artifact.file("scores.json")
+    held = [(str(path), json.loads(path.read_text(encoding="utf-8")))]
+    kept = ("metrics", "confidences")
+    held += [(where, {name: record[name] for name in kept if name in record}) for where, record in task.records]
+    num, found = _compare_all(held, compute_scores(request, store), tolerance)
+    note = "" if description["inputs"] == [judges_digest(request.classifier, request.vggish)] else OTHER_JUDGES
+    return num, [dataclasses.replace(finding, note=note) for finding in found]
+
+
+def _stored_score(
+    task: Task, store: Store, scores: Sequence[Mapping[str, Any]]
+) -> tuple[Artifact, Mapping[str, Any]]:
+    """The score of this audio; the newest where several judges heard it. Found by the audio, not by the key: the recordings that
+    went into a key may lie elsewhere by now."""
+    evaluate = task.spec["evaluate"]
+    found = []
+    for manifest in scores:
+        spec = manifest["description"]["spec"]
+        same = [tuple(pair) for pair in spec["audio"]] == list(task.audio) and spec["embedders"] == list(evaluate["fad"])
+        if same and manifest["description"]["classifier"] == evaluate["classifier"]:
+            found.append(manifest)
+    if not found:
+        raise ArtifactNotFoundError(f"{store.root}: no score of the audio {dict(task.audio)}; was `store gc` run, or --storage wrong?")
+    ours = [judges_digest(evaluate["classifier"], evaluate["vggish"])]
+    best = max(found, key=lambda m: (m["description"]["inputs"] == ours, m["created"]))
+    return store.get("score", best["key"]), best["description"]
+
+
+def _compare_all(
+    held: Sequence[tuple[str, Mapping[str, Any]]], recomputed: Mapping[str, Any], tolerance: float
+) -> tuple[int, list[Finding]]:
+    fresh, num, found = dict(_numbers(recomputed)), 0, []
+    for where, stored in held:
+        values = dict(_numbers(stored))
+        asked = {name for name in fresh if name.split(".")[0] in stored}  # older scores have fewer parts
+        for name in sorted({*values, *asked}):
+            old, new = values.get(name), fresh.get(name)
+            num += 1
+            if old is None or new is None or differs(old, new, tolerance):
+                found.append(Finding(where=where, name=name, stored=old, recomputed=new))
+    return num, found
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """Every number in nested dicts and lists under its dotted name; outliers by clip, for two that are level may swap places."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _numbers(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            by_clip = isinstance(inner, Mapping) and "clip" in inner
+            yield from _numbers(inner, f"{name}.clip {inner['clip']}" if by_clip else f"{name}.{index}")
+    elif isinstance(value, int | float):
+        yield name, float(value)
+
+
+def check_tables(folder: Path, written: Path, *, baseline: str | None = None, margin: float | None = None) -> list[Finding]:
+    """The tables in ``written`` against those that the results make now, as text: one finding a file."""
+    results = load(folder)
+    with tempfile.TemporaryDirectory() as fresh:
+        _write_tables(results, folder, Path(fresh), baseline, margin)
+        found = []
+        for path in sorted(Path(fresh).glob("*.csv")):
+            old = written / path.name
+            if not old.is_file():
+                found.append(Finding(where=str(old), name="the file", stored=None, recomputed=None, note="is not there"))
+            elif old.read_bytes() != path.read_bytes():
+                found.append(_first_line(old, path))
+    return found
+
+
+def _write_tables(results: Results, folder: Path, out: Path, baseline: str | None, margin: float | None) -> None:
+    textforms.write_all(tables.build_all(results, paper.load(folder / "paper_values.yaml", results)), results, out)
+    margin = comparisons.DEFAULT_MARGIN if margin is None else margin
+    textforms.write_contrasts(comparisons.contrast_all(results, baseline=baseline, margin=margin), out)
+
+
+def _first_line(old: Path, new: Path) -> Finding:
+    lines = [path.read_text(encoding="utf-8").splitlines() for path in (old, new)]
+    shared = zip(*lines, strict=False)
+    number = next((i for i, (a, b) in enumerate(shared, 1) if a != b), min(map(len, lines)) + 1)
+    note = "is not what the results make now; write the report again, or look for the hand that changed it"
+    return Finding(where=str(old), name=f"line {number}", stored=None, recomputed=None, note=note)

@@ -19,10 +19,11 @@ DIFFERS = 1
 def check(folder: Path, store_root: Path, written: Path, *, baseline: str | None, margin: float | None) -> int:
     """Recomputes and prints what differs; the exit code. Tables are compared where a report was written."""
     from timbre_ray import recheck
+    from timbre_ray.report import stored_scores
     from timbre_ray.store import Store
 
     tasks, store = recheck.tasks(folder), Store(store_root)
-    scores = recheck.stored_scores(store)
+    scores = stored_scores.manifests(store)
     num, found = 0, []
     with typer.progressbar(tasks, label="Scoring again") as bar:
         for task in bar:
@@ -30,7 +31,7 @@ def check(folder: Path, store_root: Path, written: Path, *, baseline: str | None
             num, found = num + compared, [*found, *differing]
     tables = "no tables written yet"
     if written.is_dir():
-        found += recheck.check_tables(folder, written, baseline=baseline, margin=margin)
+        found += recheck.check_tables(folder, store_root, written, baseline=baseline, margin=margin)
         tables = f"and the tables in {written}"
     if found:
         _print(found)
@@ -47,8 +48,10 @@ def _print(found: Sequence[Finding]) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("where", "number", "stored", "recomputed", "note"):
         table.add_column(name, justify="right" if name in ("stored", "recomputed") else "left", no_wrap=True)
+    rows = []
     for f in found:
         values = ["–" if value is None else f"{value:.6g}" for value in (f.stored, f.recomputed)]
-        table.add_row(f.where, f.name, *values, f.note)
-    width = max(sum(len(str(cell)) + 2 for cell in (f.where, f.name, f.note)) for f in found) + 40
+        rows.append((f.where, f.name, *values, f.note))
+        table.add_row(*rows[-1])
+    width = sum(max(len(cell) for cell in column) + 12 for column in zip(*rows, strict=True))  # room for the headings
     Console(width=width).print(table, highlight=False, markup=False)

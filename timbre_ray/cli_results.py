@@ -47,7 +47,7 @@ def report(
         float | None, typer.Option(metavar="SHARE", help="Of the baseline's mean, within which an arm is level; default: 0.1.")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing: score the stored audio again and compare; exit code 1 on a difference.")
+        bool, typer.Option("--check", help="Write nothing; score the stored audio again. Exit code 1 if a number differs.")
     ] = False,
     storage: Storage = None,
     results: ResultsRoot = Path("results"),

@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from timbre_ray import report
 from timbre_ray.identity import judges_digest
-from timbre_ray.report import comparisons, paper, tables, textforms
-from timbre_ray.report.results import Results, load
+from timbre_ray.report import stored_scores
+from timbre_ray.report.results import load
+from timbre_ray.report.stored_scores import Manifest
 from timbre_ray.store import Artifact, ArtifactNotFoundError, Store
 
 TOLERANCE = 1e-3
@@ -43,8 +45,8 @@ class Task:
 
     audio: tuple[tuple[str, str], ...]
     """(prompt, key of a generate artifact); of the floor: ("real", key of an encode artifact)."""
-    spec: Mapping[str, Any]
-    """Of the first trial that has it."""
+    trial: Mapping[str, Any]
+    """The ledger's record of the first trial that has it."""
     records: tuple[tuple[str, Mapping[str, Any]], ...]
     """(file of the ledger, evaluation or baseline)."""
 
@@ -60,29 +62,27 @@ def tasks(folder: Path) -> list[Task]:
     finished = results.with_status("finished")
     found: dict[tuple[Any, ...], Task] = {}
     for target, record in results.baselines.items():
-        spec = next((trial["spec"] for trial in finished if str(trial["target"]) == target), None)
-        if spec is not None:
-            _add(found, tuple(record["audio"].items()), spec, f"baselines/{target}.json", record)
+        trial = next((trial for trial in finished if str(trial["target"]) == target), None)
+        if trial is not None:
+            _add(found, tuple(record["audio"].items()), trial, f"baselines/{target}.json", record)
     for trial in finished:
         for evaluation in trial["evaluations"]:
             where = f"trials/{trial['trial_id']}.json, step {evaluation['step']}"
-            _add(found, tuple(evaluation["audio"].items()), trial["spec"], where, evaluation)
+            _add(found, tuple(evaluation["audio"].items()), trial, where, evaluation)
     return list(found.values())
 
 
-def _add(found: dict[tuple[Any, ...], Task], audio: tuple, spec: Mapping[str, Any], where: str, record: Mapping[str, Any]) -> None:
-    judged = json.dumps([spec["evaluate"][name] for name in ("fad", "classifier", "vggish")])
-    known = found.get((audio, judged))
+def _add(
+    found: dict[tuple[Any, ...], Task], audio: tuple, trial: Mapping[str, Any], where: str, record: Mapping[str, Any]
+) -> None:
+    judged = json.dumps([trial["spec"]["evaluate"][name] for name in ("fad", "classifier", "vggish")])
+    place = audio, stored_scores.recordings_of(trial), judged
+    known = found.get(place)
     records = (*(known.records if known else ()), (where, record))
-    found[audio, judged] = Task(audio=audio, spec=known.spec if known else spec, records=records)
+    found[place] = Task(audio=audio, trial=known.trial if known else trial, records=records)
 
 
-def stored_scores(store: Store) -> list[dict[str, Any]]:
-    """The manifests of every score in the store: read once, for all tasks."""
-    return [manifest for manifest in store.manifests() if manifest["stage"] == "score"]
-
-
-def run(task: Task, store: Store, scores: Sequence[Mapping[str, Any]], tolerance: float = TOLERANCE) -> tuple[int, list[Finding]]:
+def run(task: Task, store: Store, scores: Sequence[Manifest], tolerance: float = TOLERANCE) -> tuple[int, list[Finding]]:
     """Numbers compared, and those that differ: of scores.json and of every record that rests on it."""
     try:
         return _floor(task, store, tolerance) if task.audio[0][0] == "real" else _score(task, store, scores, tolerance)
@@ -97,19 +97,18 @@ def _floor(task: Task, store: Store, tolerance: float) -> tuple[int, list[Findin
     from timbre_ray.evaluate.scorer import score_floor
     from timbre_ray.specs import TrialSpec
 
-    spec = TypeAdapter(TrialSpec).validate_python(task.spec)
+    spec = TypeAdapter(TrialSpec).validate_python(task.trial["spec"])
     _, metrics = score_floor(task.audio[0][1], spec.clips.target_class, spec.evaluate, store)
-    return _compare_all([(where, {"metrics": record["metrics"]}) for where, record in task.records], {"metrics": metrics}, tolerance)
+    held = [(where, {"metrics": record["metrics"]}) for where, record in task.records]
+    return _compare_all(held, {"metrics": metrics}, tolerance)
 
 
-def _score(
-    task: Task, store: Store, scores: Sequence[Mapping[str, Any]], tolerance: float
-) -> tuple[int, list[Finding]]:
+def _score(task: Task, store: Store, scores: Sequence[Manifest], tolerance: float) -> tuple[int, list[Finding]]:
     from timbre_ray.evaluate.scorer import compute_scores
     from timbre_ray.stage_keys import ScoreRequest
 
     artifact, description = _stored_score(task, store, scores)
-    evaluate = task.spec["evaluate"]
+    evaluate = task.trial["spec"]["evaluate"]
     identity = {name: tuple(v) if isinstance(v, list) else v for name, v in description["spec"].items()}
     identity["audio"] = tuple((prompt, key) for prompt, key in identity["audio"])
     request = ScoreRequest(**identity, classifier=evaluate["classifier"], vggish=evaluate["vggish"])
@@ -122,22 +121,14 @@ def _score(
     return num, [dataclasses.replace(finding, note=note) for finding in found]
 
 
-def _stored_score(
-    task: Task, store: Store, scores: Sequence[Mapping[str, Any]]
-) -> tuple[Artifact, Mapping[str, Any]]:
-    """The score of this audio; the newest where several judges heard it. Found by the audio, not by the key: the recordings that
-    went into a key may lie elsewhere by now."""
-    evaluate = task.spec["evaluate"]
-    found = []
-    for manifest in scores:
-        spec = manifest["description"]["spec"]
-        same = [tuple(pair) for pair in spec["audio"]] == list(task.audio) and spec["embedders"] == list(evaluate["fad"])
-        if same and manifest["description"]["classifier"] == evaluate["classifier"]:
-            found.append(manifest)
+def _stored_score(task: Task, store: Store, scores: Sequence[Manifest]) -> tuple[Artifact, Mapping[str, Any]]:
+    """The score of this audio: by the judges that are here, else the newest."""
+    evaluate = task.trial["spec"]["evaluate"]
+    found = stored_scores.find(scores, dict(task.audio), task.trial)
     if not found:
-        raise ArtifactNotFoundError(f"{store.root}: no score of the audio {dict(task.audio)}; was `store gc` run, or --storage wrong?")
+        raise ArtifactNotFoundError(f"{store.root}: no score of the audio {dict(task.audio)}; is --storage the sweep's store?")
     ours = [judges_digest(evaluate["classifier"], evaluate["vggish"])]
-    best = max(found, key=lambda m: (m["description"]["inputs"] == ours, m["created"]))
+    best = next((manifest for manifest in found if manifest["description"]["inputs"] == ours), found[0])
     return store.get("score", best["key"]), best["description"]
 
 
@@ -169,25 +160,21 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
         yield name, float(value)
 
 
-def check_tables(folder: Path, written: Path, *, baseline: str | None = None, margin: float | None = None) -> list[Finding]:
+def check_tables(
+    folder: Path, store_root: Path, written: Path, *, baseline: str | None = None, margin: float | None = None
+) -> list[Finding]:
     """The tables in ``written`` against those that the results make now, as text: one finding a file."""
-    results = load(folder)
     with tempfile.TemporaryDirectory() as fresh:
-        _write_tables(results, folder, Path(fresh), baseline, margin)
+        report.build_tables(folder, store_root, Path(fresh), baseline=baseline, margin=margin)
         found = []
         for path in sorted(Path(fresh).glob("*.csv")):
             old = written / path.name
             if not old.is_file():
-                found.append(Finding(where=str(old), name="the file", stored=None, recomputed=None, note="is not there"))
+                gone = "is not there; write the report again"
+                found.append(Finding(where=str(old), name="the file", stored=None, recomputed=None, note=gone))
             elif old.read_bytes() != path.read_bytes():
                 found.append(_first_line(old, path))
     return found
-
-
-def _write_tables(results: Results, folder: Path, out: Path, baseline: str | None, margin: float | None) -> None:
-    textforms.write_all(tables.build_all(results, paper.load(folder / "paper_values.yaml", results)), results, out)
-    margin = comparisons.DEFAULT_MARGIN if margin is None else margin
-    textforms.write_contrasts(comparisons.contrast_all(results, baseline=baseline, margin=margin), out)
 
 
 def _first_line(old: Path, new: Path) -> Finding:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.test_scorer import request, shipped
+from tests.unit.test_scorer import publish, request, shipped
 from typer.testing import CliRunner
 
 from timbre_ray import cli, recheck, report
 from timbre_ray.evaluate.scorer import score_clips, score_floor
 from timbre_ray.ledger import Ledger
+from timbre_ray.report import claims, spread
 from timbre_ray.report.paired import paired_difference
 from timbre_ray.specs import ClipsSpec, EvaluateSpec, TrialSpec, as_dict
 from timbre_ray.store import Store
@@ -38,7 +39,8 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
         names.append(f"{arm}-s0")
         ledger.write_trial({
             "trial_id": names[-1], "arm": arm, "target": "flute", "seed": 0, "point": {}, "status": "finished", "error": None,
-            "spec": as_dict(spec), "losses": [], "wall_s": 1.0, "stages": [],
+            "spec": as_dict(spec), "losses": [], "wall_s": 1.0,
+            "stages": [{"stage": "encode", "key": "flute", "seconds": 1.0, "reused": False}],
             "evaluations": [{"step": 0, "num_clips": 4, "metrics": scores["metrics"], "confidences": scores["confidences"],
                              "audio": dict(asked.audio)}],
         })  # fmt: skip
@@ -94,7 +96,7 @@ def test_a_wrong_outlier_interval_and_confidence_are_found(here: Path) -> None:
 
     edit(path, spoil)
     code, said = check()
-    assert code == 1 and "3 differ" in said, said
+    assert code == 1 and "4 differ" in said and "clips.csv" in said, said  # the table of clips was made of the true numbers
     assert all(name in said for name in ("outliers.clip", "intervals.kad_held_out.1", "confidences.duet.piano")), said
 
 
@@ -120,6 +122,44 @@ def test_audio_that_is_gone_or_another_does_not_pass(here: Path) -> None:
     shutil.rmtree(folders[0])
     code, said = check()
     assert code == 1 and "1 differ" in said and "no artifact generate/" in said, said
+
+
+def test_the_same_audio_held_against_other_recordings_is_another_score(here: Path) -> None:
+    """As the untouched model's audio, which all targets share."""
+    store, path = Store(here / "store"), here / "results/small/trials/far-s0.json"
+    record = json.loads(path.read_text())
+    other = publish(store, "encode", "lute", {"train": shipped("chinese_lute"), "held_out": shipped("chinese_lute")})
+    fad = tuple(record["spec"]["evaluate"]["fad"])
+    asked = dataclasses.replace(request(store, shipped("chinese_lute")), encode_key=other, embedders=fad)
+    scores = score_clips(asked, store)
+    record["evaluations"][0] |= {"metrics": scores["metrics"], "confidences": scores["confidences"]}
+    record |= {"trial_id": "lute-s0", "target": "lute", "stages": [{"stage": "encode", "key": "lute"}]}
+    path.with_name("lute-s0.json").write_text(json.dumps(record))
+    edit(here / "results/small/sweep.json", lambda sweep: sweep["planned"].append("lute-s0"))
+    shutil.rmtree(here / "reports")
+    assert len(recheck.tasks(here / "results/small")) == 4  # three scores and a floor
+    code, said = check()
+    assert code == 0 and "4 scores" in said, said
+
+
+def test_the_report_shows_the_interval_and_every_clip(here: Path) -> None:
+    text = (here / "reports/small/report.md").read_text()
+    assert "## Clips that stand apart" in text and 'id="clips"' in (here / "reports/small/index.html").read_text()
+    stored = [json.loads(path.read_text()) for path in here.glob("store/artifacts/score/*/scores.json")]
+    for scores in stored:
+        low, high = (claims.number(value) for value in scores["intervals"]["kad_held_out"])
+        assert f"{low} to {high}" in text
+    with (here / "reports/small/tables/clips.csv").open() as file:
+        written = sorted(float(row["fad_held_out"]) for row in csv.DictReader(file))
+    assert written == pytest.approx(sorted(row["fad_held_out"] for scores in stored for row in scores["outliers"]))
+
+
+def test_an_outlier_is_beyond_tukeys_fence() -> None:
+    told = {"target": "t", "arm": "a", "seed": 0, "kad": 1.0, "kad_interval": (0.5, 2.0)}
+    plain = (10.0, 11.0, 12.0, 13.0, 14.0)
+    assert spread.Spread(**told, distances=plain).outliers == ()
+    far = spread.Spread(**told, distances=(*plain, 40.0))
+    assert far.outliers == (5,) and far.cells[-1] == "clip 5 (40.00)"
 
 
 def test_tolerance_is_relative_above_one_and_absolute_below() -> None:

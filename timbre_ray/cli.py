@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from timbre_ray import cli_classifier, cli_data, cli_init, cli_job, cli_plan, cli_results, cli_store
+from timbre_ray import cli_classifier, cli_compare, cli_data, cli_init, cli_job, cli_plan, cli_results, cli_store
 from timbre_ray.cli_errors import INTERRUPTED, OK, clear_errors, settings
 from timbre_ray.cli_results import Storage
 from timbre_ray.object_storage import check_place
@@ -144,7 +144,7 @@ def run(
         raise typer.Exit(outcome.exit_code)
 
 
-for command in (cli_results.status, cli_results.report, cli_results.generate, cli_results.export):
+for command in (cli_results.status, cli_results.report, cli_compare.compare, cli_results.generate, cli_results.export):
     app.command()(command)
 
 

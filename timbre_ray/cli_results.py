@@ -47,15 +47,19 @@ def report(
     margin: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Of the baseline's mean, within which an arm is level; default: 0.1.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; score the stored audio again. Exit code 1 if a number differs.")
+    ] = False,
     storage: Storage = None,
     results: ResultsRoot = Path("results"),
 ) -> None:
-    """Write the tables and the page of a sweep, also while it runs.
+    """Write the tables and the page of a sweep, also while it runs; or check the numbers of one.
 
     \b
     Examples:
       timbre-ray report mini-ablation --out reports/mini-ablation
       timbre-ray report mini-ablation --storage s3://bucket/prefix
+      timbre-ray report mini-ablation --check
     """
     with clear_errors():
         from timbre_ray import finished
@@ -65,6 +69,10 @@ def report(
             finished.fetch_results(name, results, storage)
         folder = finished.results_folder(name, results)
         store, target = finished.store_of(folder, storage), out or Path("reports") / folder.name
+        if check:
+            from timbre_ray import cli_check
+
+            raise typer.Exit(cli_check.check(folder, store, target / "tables", baseline=baseline, margin=margin))
         typer.echo(f"Report: {report_package.build(folder, store, target, baseline=baseline, margin=margin)}")
 
 

@@ -71,14 +71,15 @@ def score_clips(request: ScoreRequest, store: Store) -> dict[str, Any]:
     stage = request.stage()
 
     def produce(folder: Path) -> None:
-        (folder / "scores.json").write_text(json.dumps(_score(request, store), indent=2) + "\n")
+        (folder / "scores.json").write_text(json.dumps(compute_scores(request, store), indent=2) + "\n")
 
     description = {**stage.description(), "classifier": request.classifier}
     artifact = store.get_or_compute(stage.name, stage.key, produce, description=description)
     return json.loads(artifact.file("scores.json").read_text())
 
 
-def _score(request: ScoreRequest, store: Store) -> dict[str, Any]:
+def compute_scores(request: ScoreRequest, store: Store) -> dict[str, Any]:
+    """What scores.json holds, computed anew from the clips in the store."""
     judges = load_judges(classifier=request.classifier)
     target = store.get("encode", request.encode_key).folder
     clips = {prompt: read_clips(store.get("generate", key).folder) for prompt, key in request.audio}

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from timbre_ray.report import pareto, summary
+from timbre_ray.report import pareto, spread, summary
 from timbre_ray.report.claims import METRIC_NAMES, RULE, Comparison, Judgement, number
 from timbre_ray.report.comparisons import Contrast, Contrasts
 from timbre_ray.report.results import Results
+from timbre_ray.report.spread import Spread
 from timbre_ray.report.tables import COMMON_NOTE, Table
 from timbre_ray.report.textforms import escape_markdown, interval_text, markdown, p_text
 
 
-def render(results: Results, tables: Sequence[Table], judgements: Sequence[Judgement], contrasts: Contrasts) -> str:
+def render(
+    results: Results,
+    tables: Sequence[Table],
+    judgements: Sequence[Judgement],
+    contrasts: Contrasts,
+    spreads: Sequence[Spread],
+) -> str:
     asked = str(results.sweep.get("question", ""))
     question = escape_markdown(asked[:1].upper() + asked[1:])
     parts = [f"# {escape_markdown(results.name)}"]
@@ -34,6 +41,8 @@ def render(results: Results, tables: Sequence[Table], judgements: Sequence[Judge
     for table in tables:
         notes = "<br>".join(escape_markdown(note) for note in table.notes)
         parts += [f"### Table {table.number}. {escape_markdown(table.title)}", markdown(table), *([notes] if notes else [])]
+    if spreads:
+        parts += ["## Clips that stand apart", _spread_table(spreads), spread.READING]
     parts.append("## Made with")
     parts.append("\n".join(f"- {escape_markdown(k)}: {escape_markdown(v)}" for k, v in summary.provenance(results)))
     return "\n\n".join(parts) + "\n"
@@ -60,6 +69,12 @@ def _claim(judgement: Judgement) -> str:
         return text
     head = "| score | of | against | difference | 95 % interval | pairs | this part |\n|:--|:--|:--|--:|--:|--:|:--|"
     return "\n".join([text, "", head, *map(_comparison, judgement.comparisons)])
+
+
+def _spread_table(spreads: Sequence[Spread]) -> str:
+    rule = "|:--|:--|--:|--:|--:|--:|--:|:--|"
+    rows = ["| " + " | ".join(escape_markdown(cell) for cell in s.cells) + " |" for s in spreads]
+    return "\n".join([f"| {' | '.join(spread.HEADERS)} |", rule, *rows])
 
 
 def _contrast_table(contrasts: Contrasts) -> str:

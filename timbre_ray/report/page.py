@@ -8,13 +8,14 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from timbre_ray.report import claims, pareto, summary, textforms
+from timbre_ray.report import claims, pareto, spread, summary, textforms
 from timbre_ray.report.claims import Judgement
 from timbre_ray.report.comparisons import Contrasts
 from timbre_ray.report.figures import Drawing
 from timbre_ray.report.listening import Listening
 from timbre_ray.report.paper import COLUMN_HEADER
 from timbre_ray.report.results import Results
+from timbre_ray.report.spread import Spread
 from timbre_ray.report.tables import COMMON_NOTE, Table
 
 _FOLDER = Path(__file__).parent
@@ -25,6 +26,7 @@ def render(
     tables: Sequence[Table],
     judgements: Sequence[Judgement],
     contrasts: Contrasts,
+    spreads: Sequence[Spread],
     drawings: Sequence[Drawing],
     heard: Sequence[Listening],
 ) -> str:
@@ -42,6 +44,8 @@ def render(
         tables=tables,
         judgements=judgements,
         contrasts=contrasts,
+        spreads=spreads,
+        spread=spread,
         front=pareto.front(results),
         pareto_reading=pareto.READING,
         # Built here from escaped text, so it may enter the page as it is.

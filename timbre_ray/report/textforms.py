@@ -1,4 +1,4 @@
-"""Tables as CSV (one score a line), LaTeX (booktabs) and Markdown."""
+"""Tables as CSV (one score a line), Parquet with the same lines, LaTeX (booktabs) and Markdown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import csv
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from timbre_ray.report.claims import number
 from timbre_ray.report.comparisons import Contrasts
@@ -19,6 +21,9 @@ CONTRAST_HEADER = (
     "metric", "arm", "baseline", "mean", "baseline_mean", "difference", "low", "high", "p_adjusted", "margin", "num_pairs",
     "verdict",
 )  # fmt: skip
+TEXTS = ("step", "num_clips", "paper", "verdict")
+"""Columns that hold text beside numbers: a step may be "last"."""
+MAY_BE_EMPTY = ("std", "low", "high", "p_adjusted")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "é": r"\'e", "±": r"$\pm$", "−": "$-$", "–": "--", "’": "'",
@@ -28,27 +33,47 @@ _LATEX = {
 
 
 def write_all(tables: Sequence[Table], results: Results, folder: Path) -> None:
-    """One .csv and one .tex a table, and trials.csv: every finished trial's scores, of which the tables are made."""
+    """.csv, .parquet and .tex of each table, and trials.*: every finished trial's scores, of which the tables are made."""
     folder.mkdir(parents=True, exist_ok=True)
     for table in tables:
-        with (folder / f"{table.slug}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(CSV_HEADER)
-            writer.writerows(_csv_lines(table))
+        _write_lines(CSV_HEADER, _csv_lines(table), folder / f"{table.slug}.csv")
         (folder / f"{table.slug}.tex").write_text(latex(table), encoding="utf-8")
-    results.frame.drop(columns="final").to_csv(folder / "trials.csv", index=False, lineterminator="\n")
+    write_frame(results.frame.drop(columns="final"), folder / "trials.csv")
 
 
 def write_contrasts(contrasts: Contrasts, folder: Path) -> None:
-    """comparisons.csv: every arm against the baseline; empty but for its header where there is nothing to compare."""
-    with (folder / "comparisons.csv").open("w", newline="", encoding="utf-8") as file:
+    """comparisons.*: every arm against the baseline; empty but for its header where there is nothing to compare."""
+    lines: list[list[object]] = []
+    for c in contrasts.found:
+        low, high = c.difference.interval or ("", "")
+        p = "" if c.p_adjusted is None else c.p_adjusted
+        scores = [c.arm_mean, c.baseline_mean, c.difference.mean, low, high, p, c.margin]
+        lines.append([c.metric, c.arm, c.baseline, *scores, c.difference.num_pairs, c.verdict_text])
+    _write_lines(CONTRAST_HEADER, lines, folder / "comparisons.csv")
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """path: of the .csv; the .parquet lies beside it."""
+    frame.to_csv(path, index=False, lineterminator="\n")
+    frame.to_parquet(path.with_suffix(".parquet"), index=False)
+
+
+def _write_lines(header: Sequence[str], lines: list[list[object]], path: Path) -> None:
+    """An empty field of the .csv is null in the .parquet."""
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CONTRAST_HEADER)
-        for c in contrasts.found:
-            low, high = c.difference.interval or ("", "")
-            p = "" if c.p_adjusted is None else c.p_adjusted
-            scores = [c.arm_mean, c.baseline_mean, c.difference.mean, low, high, p, c.margin]
-            writer.writerow([c.metric, c.arm, c.baseline, *scores, c.difference.num_pairs, c.verdict_text])
+        writer.writerow(header)
+        writer.writerows(lines)
+    kept = [[_typed(name, value) for name, value in zip(header, line, strict=True)] for line in lines]
+    frame = pd.DataFrame(kept, columns=list(header))
+    types = {name: "string" for name in TEXTS if name in header} | {name: "float64" for name in MAY_BE_EMPTY if name in header}
+    frame.astype(types).to_parquet(path.with_suffix(".parquet"), index=False)
+
+
+def _typed(name: str, value: object) -> object:
+    if value == "":
+        return None
+    return str(value) if name in TEXTS else value
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:

@@ -17,7 +17,7 @@ import soundfile
 
 from timbre_ray.report.embedding import mel_picture_uri, ogg_uri
 from timbre_ray.report.results import Results
-from timbre_ray.store import Store
+from timbre_ray.store import DamagedArtifactError, Store
 
 CLIP = 0
 PROMPTS = {"solo": "solo", "duet": "duet", "partner": "piano"}
@@ -129,7 +129,10 @@ def _read(store: Store, stage: str, key: str, name: str) -> _Found | str:
     """The clip, or a note: a report made away from its store still has its tables."""
     if not store.has(stage, key):
         return "not in the store"
-    folder = store.get(stage, key).folder
+    try:
+        folder = store.get(stage, key).folder
+    except DamagedArtifactError:
+        return "damaged in the store"
     samples, rate = soundfile.read(folder / name, dtype="float32", always_2d=True)
     described = folder / "clips.json"
     prompt = json.loads(described.read_text(encoding="utf-8")).get("prompt", "") if described.exists() else ""

@@ -93,7 +93,7 @@ class Store:
         return artifact
 
     def get(self, stage: str, key: str) -> Artifact:
-        """A published artifact, its files as they were published. Raises ArtifactNotFoundError (a KeyError), DamagedArtifactError."""
+        """A published artifact, its files as published. Raises ArtifactNotFoundError (a KeyError) or DamagedArtifactError."""
         folder = self._place("artifacts", stage, key)
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -179,7 +179,7 @@ class Store:
         return artifact
 
     def _take_away(self, stage: str, key: str) -> None:
-        """Removes what is damaged, if anything is there; the caller holds the lock. The rename first: readers see all of it or nothing."""
+        """Removes what is damaged, if anything is there; the caller holds the lock. Renamed first: readers see all or nothing."""
         published, aside = self._place("artifacts", stage, key), self._place("tmp", stage, key)
         if not published.exists():
             return

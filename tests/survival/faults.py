@@ -29,8 +29,6 @@ class Fault:
     """Attempts at trials beyond the first of each; None: depends on who meets the fault first."""
     ends_as: str = PLAIN
     """The undisturbed sweep that has the same end."""
-    quick: bool = False
-    """Also in the default tests."""
 
 
 def worker(scene: Scene, sent: signal.Signals = signal.SIGKILL) -> None:
@@ -162,9 +160,9 @@ def terminated(play: Callable[..., None]) -> Callable[[Scene], None]:
 def table() -> dict[str, Fault]:
     retried: dict[str, Any] = {"retries": 1}
     faults = (
-        Fault(name="worker", struck="`kill -9` of a trial's process before step 10", play=worker, quick=True, **retried),
+        Fault(name="worker", struck="`kill -9` of a trial's process before step 10", play=worker, **retried),
         Fault(name="worker-notice", struck="SIGTERM to a trial's process before step 10", play=terminated(worker), **retried),
-        Fault(name="scorer", struck="`kill -9` of the evaluation actor while it scores step 10", play=scorer, quick=True),
+        Fault(name="scorer", struck="`kill -9` of the evaluation actor while it scores step 10", play=scorer),
         Fault(name="raylet", struck="`kill -9` of the raylet under a trial; another node is left", play=raylet, **retried),
         Fault(name="driver", struck="`kill -9` of the driver amid a trial; run again", play=driver, **retried),
         Fault(
@@ -180,7 +178,7 @@ def table() -> dict[str, Fault]:
         ),
         Fault(
             name="bit-flip", struck="one bit of published weights flips; the sweep, now longer, runs again", play=bit_flip,
-            repeated=("dreambooth/a0step10",), retries=2, ends_as=LONGER, quick=True,
+            repeated=("dreambooth/a0step10",), retries=2, ends_as=LONGER,
         ),
         Fault(name="two-sweeps", struck="two drivers share a store and all stages at one time", play=two_sweeps, retries=2),
         Fault(name="edited", struck="between two runs arm a goes and arm c comes", play=edited, ends_as=OTHER_ARMS),

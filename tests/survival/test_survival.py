@@ -11,7 +11,6 @@ from tests.survival.play import Undisturbed, play, run_undisturbed
 from tests.survival.scene import cluster_of
 
 FAULTS = table()
-NAMES = [name if fault.quick else pytest.param(name, marks=pytest.mark.slow) for name, fault in FAULTS.items()]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +19,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbe
         yield run_undisturbed(tmp_path_factory.mktemp("undisturbed"), cluster)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
 def test_the_end_is_that_of_an_undisturbed_run(name, undisturbed, tmp_path):
     fault = FAULTS[name]
     ending = play(fault, tmp_path, undisturbed)

@@ -1,4 +1,5 @@
 # make demo: installs everything and runs the whole path on the embedded miniature.  make test: the tests.
+# make survival: faults struck on purpose; writes reports/survival/README.md.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -6,7 +7,7 @@ BIN = $(VENV)/bin
 # Some containers forbid Python to keep bytecode; torch would then be compiled anew in every process.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo test test-slow test-cluster speed clean
+.PHONY: install demo test test-slow test-cluster survival speed clean
 
 install: $(VENV)/.installed
 
@@ -33,6 +34,9 @@ test-cluster: install
 
 speed: install
 	$(BIN)/python -m benchmarks --out reports/speed
+
+survival: install
+	$(BIN)/python -m tests.survival --out reports/survival
 
 clean:
 	rm -rf $(VENV) store results

@@ -45,6 +45,9 @@ class RunSpec(_Strict):
     """Trials at once; None: as many as the resources hold."""
     max_failures: int = 1
     """How often a trial is tried again after a failure that may pass (a killed worker, no memory)."""
+    hang_timeout_s: float | None = None
+    """A trial that makes no progress for this many seconds writes its stack to the results, ends and is tried again, as often as
+    ``max_failures`` says; None: never. Waiting for a score counts too: choose more than the longest stage takes."""
     threads: int = 1
     """Torch threads of a trial."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -62,6 +65,8 @@ class RunSpec(_Strict):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), bound)
         check_place(self.storage, key="storage")
+        if self.hang_timeout_s is not None and not self.hang_timeout_s > 0:
+            raise ValueError(f"hang_timeout_s={self.hang_timeout_s}: must be above 0; leave it out for no limit")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

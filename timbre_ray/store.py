@@ -41,6 +41,10 @@ class ArtifactNotFoundError(KeyError):
         return str(self.args[0])
 
 
+class DamagedArtifactError(ValueError):
+    """A published file is not what was published."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Artifact:
     """A published result."""
@@ -80,29 +84,42 @@ class Store:
     ) -> Artifact:
         """The artifact, computed by ``produce(folder)`` unless it is published already.
 
-        When two processes ask at once, one computes and the other waits for it; of two hosts with a remote tier too. If ``produce`` raises, nothing is published, its
-        folder is removed and the error goes on; the scratch folder stays, so that the next try resumes.
+        When two processes ask at once, one computes and the other waits for it; of two hosts with a remote tier too. If ``produce``
+        raises, nothing is published, its folder is removed and the error goes on; the scratch folder stays, so that the next try
+        resumes. A damaged artifact is taken away and computed again.
         """
-        if self.has(stage, key):
+        with contextlib.suppress(ArtifactNotFoundError, DamagedArtifactError):
             return self._reuse(stage, key)
         with self.lock(stage, key), self.remote.lease(stage, key) if self.remote else contextlib.nullcontext():
-            if self.has(stage, key):
+            with contextlib.suppress(ArtifactNotFoundError, DamagedArtifactError):
                 return self._reuse(stage, key)
+            self._take_away(stage, key)
             artifact = self._compute(stage, key, produce, description)
         self._record("computed", artifact)
         return artifact
 
     def get(self, stage: str, key: str) -> Artifact:
-        """A published artifact, fetched if it lies behind the remote tier alone. Raises ArtifactNotFoundError (a KeyError)."""
+        """A published artifact, its files as published, fetched if it lies behind the remote tier alone.
+
+        Raises ArtifactNotFoundError (a KeyError) or DamagedArtifactError.
+        """
         folder = self._place("artifacts", stage, key)
         if self.remote and not self._has_here(stage, key) and self.remote.has(stage, key):
             self._fetch(self.remote, stage, key)
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            damage = _damage(folder, manifest["files"])
         except FileNotFoundError:
             raise ArtifactNotFoundError(
                 f"{self.remote.storage.url if self.remote else self.root}: no artifact {stage}/{key}; it was not computed yet, or in another store (run.storage)"
             ) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            damage = f"{MANIFEST} cannot be used ({type(error).__name__}: {error})"
+        if damage:
+            raise DamagedArtifactError(
+                f"{folder}: {damage}. It is not used. Remove the folder and run the sweep again, which computes it anew; "
+                "`timbre-ray store verify` looks for others."
+            )
         return Artifact(folder=folder, stage=stage, key=key, seconds=manifest["seconds"], reused=True)
 
     def has(self, stage: str, key: str) -> bool:
@@ -193,6 +210,16 @@ class Store:
         self._record("reused", artifact)
         return artifact
 
+    def _take_away(self, stage: str, key: str) -> None:
+        """Removes what is damaged, if anything is there; the caller holds the lock. Renamed first: readers see all or nothing."""
+        published, aside = self._place("artifacts", stage, key), self._place("tmp", stage, key)
+        if not published.exists():
+            return
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(published, aside)
+        shutil.rmtree(aside)
+
     def _record(self, event: str, artifact: Artifact) -> None:
         if self._log_file is None or self._log_pid != os.getpid():  # a forked child opens a file of its own
             self._log_pid = os.getpid()
@@ -220,9 +247,7 @@ def _write_manifest(folder: Path, entry: dict[str, Any]) -> None:
     """Writes artifact.json."""
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        files[path.relative_to(folder).as_posix()] = {"sha256": sha256, "bytes": path.stat().st_size}
+        files[path.relative_to(folder).as_posix()] = {"sha256": _sha256(path), "bytes": path.stat().st_size}
     assert MANIFEST not in files, f"{folder}: a stage must not write {MANIFEST} itself"
     entry |= {"created": time.time(), "files": files}
     (folder / MANIFEST).write_text(json.dumps(entry, indent=1), encoding="utf-8")
@@ -235,6 +260,31 @@ def _publish(folder: Path, published: Path) -> None:
     published.parent.mkdir(parents=True, exist_ok=True)
     os.rename(folder, published)
     _fsync(published.parent)
+
+
+#: Files that this process found whole, by path, size and times: a file is read for its digest once a process.
+_found_whole: set[tuple[Path, int, int, int]] = set()
+
+
+def _damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """What is wrong with the first file that is not as it was published."""
+    for name, entry in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        stat = path.stat()
+        seen = (path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        if seen in _found_whole:
+            continue
+        if stat.st_size != entry["bytes"] or _sha256(path) != entry["sha256"]:
+            return f"{name} is not what was published (another digest)"
+        _found_whole.add(seen)
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fsync(path: Path) -> None:

@@ -160,6 +160,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert equal(whole, run(backbone, examples, spec, prior=prior, resume_from=checkpoint))
 
 
+def test_a_run_with_a_checkpoint_cut_off_half_way_equals_an_uninterrupted_one(
+    backbone: Backbone, examples: dict[str, Examples], tmp_path: Path
+) -> None:
+    spec, checkpoint = dataclasses.replace(SPEC, method="direct", steps=4), tmp_path / "resume.pt"
+    whole = run(backbone, examples, spec)
+    run(backbone, examples, spec, resume_from=checkpoint, stop_after=2)
+    checkpoint.write_bytes(checkpoint.read_bytes()[: checkpoint.stat().st_size // 2])
+    with pytest.warns(UserWarning, match="starts from step 0"):
+        assert equal(whole, run(backbone, examples, spec, resume_from=checkpoint))
+
+
 def test_joint_training_trains_gpt2(backbone: Backbone, examples: dict[str, Examples]) -> None:
     gpt2 = backbone.copy_language_model()
     gpt2.transformer.requires_grad_(True)

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
-from timbre_ray.cluster.progress import Board
+from timbre_ray.cluster.functions import Functions, Worker
+from timbre_ray.cluster.progress import Board, SweepCallback
+from timbre_ray.cluster.scoring import ScorerPool
+from timbre_ray.cluster.trainable import TrialContext, planned_record
+from timbre_ray.ledger import Ledger
+from timbre_ray.specs import ClipsSpec, TrialSpec
+from timbre_ray.sweep import PlannedTrial
 
 
 def test_a_worker_that_dies_before_its_trial_starts_is_tried_again(tmp_path: Path) -> None:
@@ -15,3 +22,22 @@ def test_a_worker_that_dies_before_its_trial_starts_is_tried_again(tmp_path: Pat
     board.end("tune-1", "large-gpt2-flute-s0", "finished", now=30.0)
     assert (board.num_ended, board.seconds_left(30.0)) == (1, 0.0)
     assert "large-gpt2-flute-s0: its worker failed, trying again" in board.messages
+
+
+def test_a_trial_that_hung_to_the_end_names_the_file_of_its_stack(tmp_path: Path) -> None:
+    spec = TrialSpec(clips=ClipsSpec(path="flute"))
+    planned = PlannedTrial(trial_id="a-flute-s0", arm="a", target="flute", point={}, spec=spec, key="k")
+    context = TrialContext(
+        ledger_folder=tmp_path, worker=Worker(store_root=tmp_path, device="cpu", threads=1), functions=Functions(),
+        scorers=ScorerPool([]), plan=lambda config: planned, hang_timeout_s=60.0,
+    )  # fmt: skip
+    board = Board(num_trials=1, num_kept=0, progress_folder=tmp_path, concurrency=1)
+    dead = SimpleNamespace(trial_id="tune-1", config={}, get_pickled_error=lambda: None, get_error=lambda: "the worker died")
+    callback, ledger = SweepCallback(context=context, board=board), Ledger(tmp_path)
+    stack = context.stack_file("a-flute-s0")
+    stack.parent.mkdir()
+    stack.write_text("Timeout (0:01:00)!")
+    for started, message in ((0.0, f"no progress for 60.0 s (run.hang_timeout_s); where it hung: {stack}"), (4e9, "the worker died")):
+        ledger.write_trial({**planned_record(planned), "status": "running", "started": started})
+        callback.on_trial_error(1, [], dead)
+        assert ledger.trial("a-flute-s0")["error"]["message"] == message  # a stack of an earlier run explains nothing

@@ -44,3 +44,18 @@ def test_full_precision_has_no_scale(tmp_path: Path, scaled: bool) -> None:
     checkpoint.save(tmp_path / "resume.pt", 1, parameters, optimizer, [])
     checkpoint.load(tmp_path / "resume.pt", parameters, optimizer, scaler if scaled else None)
     assert scaler.get_scale() == 65536.0
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.95])
+def test_a_checkpoint_that_is_cut_off_is_none(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / "resume.pt"
+    parameters, optimizer, scaler = new_training()
+    step(parameters, optimizer, scaler, 1.0)
+    checkpoint.save(path, 1, parameters, optimizer, [{"loss": 1.0}])
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    resumed, new_optimizer, _ = new_training()
+    with pytest.warns(UserWarning, match="resume.pt: checkpoint cannot be read .* starts from step 0"):
+        assert checkpoint.load(path, resumed, new_optimizer) == (0, [])
+    assert torch.equal(resumed["weight"], torch.ones(3)) and not new_optimizer.state
+    with pytest.warns(UserWarning, match="starts from step 0"):
+        assert checkpoint.reached(path) == 0

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from timbre_ray import cli, report
 from timbre_ray.report import compare
 from timbre_ray.report.results import load
+from timbre_ray.store import Store
 
 
 def run(*words: str) -> tuple[int, str]:

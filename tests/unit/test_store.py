@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from timbre_ray.store import ArtifactNotFoundError, Store, stage_key
+from timbre_ray.store import ArtifactNotFoundError, DamagedArtifactError, Store, stage_key
 
 SPAWN = multiprocessing.get_context("spawn")
 DEADLINE_S = 30.0
@@ -180,3 +180,24 @@ def test_stage_key_depends_on_each_part():
         stage_key("teach", 1, {"lr": 1e-5, "epochs": 50}, ["b", "a"]),
     ]
     assert len({key, *others}) == 5
+
+
+@pytest.mark.parametrize("name", ["number.txt", "artifact.json"])
+@pytest.mark.parametrize("damage", [lambda path: path.write_text("8"), lambda path: path.write_text("")])
+def test_a_damaged_artifact_is_refused_and_computed_anew(tmp_path, name, damage):
+    store = Store(tmp_path)
+    artifact = store.get_or_compute("encode", "k", write_number, description={})
+    damage(artifact.file(name))
+    with pytest.raises(DamagedArtifactError, match=rf"encode/k: {name} .*Remove the folder and run the sweep again"):
+        store.get("encode", "k")
+    again = store.get_or_compute("encode", "k", write_number, description={})
+    assert not again.reused and again.file("number.txt").read_text() == "7"
+    assert [event["event"] for event in store.log()] == ["computed", "computed"]
+    assert store.get("encode", "k").reused
+
+
+def test_a_file_that_is_gone_from_an_artifact_is_damage(tmp_path):
+    store = Store(tmp_path)
+    store.get_or_compute("encode", "k", write_number, description={}).file("number.txt").unlink()
+    with pytest.raises(DamagedArtifactError, match="number.txt is missing"):
+        store.get("encode", "k")

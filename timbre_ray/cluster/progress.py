@@ -164,6 +164,10 @@ class SweepCallback(Callback):
             "error": describe(reason, stage=stage),
         }
         record |= {"finished": now, "wall_s": round(now - record["started"], 3)}
+        stack = self._context.stack_file(planned.trial_id)
+        if stack.is_file() and stack.stat().st_mtime >= record["started"]:
+            message = f"no progress for {self._context.hang_timeout_s} s (run.hang_timeout_s); where it hung: {stack}"
+            record["error"] = {"type": "TimeoutError", "message": message, "stage": stage}
         self._ledger.write_trial(record)
         return record
 

@@ -141,7 +141,7 @@ def _run_on_ray(
         context = TrialContext(
             ledger_folder=results, worker=worker, functions=functions, scorers=scorers,
             plan=GridPlan({t.trial_id: t for t in todo.trials}) if sweep.search is None else SearchPlan(sweep),
-            objectives=tuple(sweep.search.objectives) if sweep.search else (),
+            objectives=tuple(sweep.search.objectives) if sweep.search else (), hang_timeout_s=run.hang_timeout_s,
         )  # fmt: skip
         concurrency = min(slots, run.max_concurrent or slots)
         board = Board(

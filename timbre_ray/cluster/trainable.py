@@ -16,6 +16,7 @@ from ray import tune
 from timbre_ray.cluster.failures import describe, is_transient
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.scoring import ScorerPool
+from timbre_ray.cluster.watchdog import Watchdog
 from timbre_ray.ledger import Ledger
 from timbre_ray.specs import as_dict
 from timbre_ray.store import Store
@@ -39,6 +40,12 @@ class TrialContext:
     """Tune's config -> the trial: a look-up for an ablation, the base arm with overrides for a search."""
     objectives: tuple[str, ...] = ()
     """Metrics that the search reads; none for an ablation."""
+    hang_timeout_s: float | None = None
+    """Of ``run``."""
+
+    def stack_file(self, trial_id: str) -> Path:
+        """Where a trial that hung left its stacks, the latest last."""
+        return self.ledger_folder / "hung" / f"{trial_id}.txt"
 
 
 def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
@@ -50,9 +57,10 @@ def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
             tune.report({"step": evaluation["step"], **evaluation["metrics"]})
         return
     recorder = Recorder(ledger=ledger, trial=trial, progress_folder=context.ledger_folder / "progress")
+    watchdog = Watchdog(timeout_s=context.hang_timeout_s, stack_file=context.stack_file(trial.trial_id))
     try:
-        with store.attributed_to(trial.trial_id):
-            _run_evaluations(trial, store=store, context=context, recorder=recorder)
+        with store.attributed_to(trial.trial_id), watchdog:
+            _run_evaluations(trial, store=store, context=context, recorder=recorder, watchdog=watchdog)
         recorder.finish(store)
     except Exception as error:
         recorder.fail(error, store)
@@ -62,16 +70,23 @@ def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
         raise
 
 
-def _run_evaluations(trial: PlannedTrial, *, store: Store, context: TrialContext, recorder: Recorder) -> None:
+def _run_evaluations(
+    trial: PlannedTrial, *, store: Store, context: TrialContext, recorder: Recorder, watchdog: Watchdog
+) -> None:
+    def on_progress(progress: Any) -> None:
+        watchdog.alive()
+        recorder.on_progress(progress)
+
     evaluations = context.functions.trial(
         trial.spec,
         worker=context.worker,
         store=store,
         score=context.scorers.submitter(trial.trial_id),
-        on_progress=recorder.on_progress,
+        on_progress=on_progress,
     )
     try:
         for evaluation in evaluations:
+            watchdog.alive()
             check_finite(evaluation.metrics, step=evaluation.step)
             recorder.add(evaluation, store)
             tune.report({"step": evaluation.step, **evaluation.metrics})

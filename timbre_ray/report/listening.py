@@ -17,7 +17,7 @@ import numpy as np
 from timbre_ray.audio_file import open_audio
 from timbre_ray.report.embedding import mel_picture_uri, ogg_uri
 from timbre_ray.report.results import Results
-from timbre_ray.store import Store
+from timbre_ray.store import DamagedArtifactError, Store
 
 CLIP = 0
 PROMPTS = {"solo": "solo", "duet": "duet", "partner": "piano"}
@@ -129,7 +129,10 @@ def _read(store: Store, stage: str, key: str, name: str) -> _Found | str:
     """The clip, or a note: a report made away from its store still has its tables."""
     if not store.has(stage, key):
         return "not in the store"
-    folder = store.get(stage, key).folder
+    try:
+        folder = store.get(stage, key).folder
+    except DamagedArtifactError:
+        return "damaged in the store"
     with open_audio(folder / name) as file:
         samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
     described = folder / "clips.json"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def save(
     losses: list[dict],
     scaler: GradScaler | None = None,
 ) -> None:
-    """Whole or not at all: written beside and renamed."""
+    """Whole or not at all: written beside, brought to the disk, and renamed."""
     state: dict[str, Any] = {
         "step": step,
         "parameters": {name: p.detach().cpu() for name, p in parameters.items()},
@@ -31,7 +32,10 @@ def save(
         "scaler": scaler.state_dict() if scaler else {},
     }
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    torch.save(state, temporary)
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())  # or a host that loses power may keep the name and lose the content
     temporary.rename(path)
 
 
@@ -40,9 +44,9 @@ def load(
     path: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, scaler: GradScaler | None = None
 ) -> tuple[int, list[dict]]:
     """Puts the state back; returns the step it was saved after and the losses so far, (0, []) without a checkpoint."""
-    if not path.exists():
-        return 0, []
     state = _read(path)
+    if state is None:
+        return 0, []
     saved: dict[str, Tensor] = state["parameters"]
     for name, parameter in parameters.items():
         parameter.copy_(saved[name])
@@ -54,16 +58,25 @@ def load(
 
 def reached(path: Path) -> int:
     """Step that a checkpoint was saved after; 0 without one."""
-    return _read(path)["step"] if path.exists() else 0
+    state = _read(path)
+    return state["step"] if state else 0
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Tensors and plain values alone: a checkpoint that would run code is refused."""
+def _read(path: Path) -> dict[str, Any] | None:
+    """None without a checkpoint, and with one that is cut off: training from the start ends in the same weights.
+
+    Raises ValueError for a file that would run code, or is nothing of ours at all.
+    """
+    if not path.exists():
+        return None
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except pickle.UnpicklingError as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path}: no checkpoint of timbre-ray ({reason}); delete it, the training begins anew") from None
+    except (RuntimeError, EOFError, ValueError) as error:
+        warnings.warn(f"{path}: checkpoint cannot be read ({error}); training starts from step 0", UserWarning, stacklevel=2)
+        return None
 
 
 def generator_for(seed: int, stream: int, step: int) -> torch.Generator:

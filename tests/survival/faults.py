@@ -1,0 +1,189 @@
+"""The table of faults: what is killed when, how the sweep goes on, and what that may repeat."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from tests.survival.scene import Scene, cluster_of, kill
+
+PLAIN, LONGER, OTHER_ARMS = "stubs", "longer", "other_arms"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fault:
+    name: str
+    struck: str
+    """What happens when, in words."""
+    play: Callable[[Scene], None]
+    """Strikes and goes on to the end; checks what only this fault shows."""
+    repeated: tuple[str, ...] = ()
+    """Stages that are computed twice, and no others."""
+    retries: int | None = 0
+    """Attempts at trials beyond the first of each; None: depends on who meets the fault first."""
+    ends_as: str = PLAIN
+    """The undisturbed sweep that has the same end."""
+
+
+def worker(scene: Scene, sent: signal.Signals = signal.SIGKILL) -> None:
+    scene.plan_strike("trial-a-0-10", "pause")
+    driver = scene.start(scene.write())
+    kill(scene.reached("trial-a-0-10", driver), sent)
+    scene.finish(driver)
+
+
+def scorer(scene: Scene) -> None:
+    scene.plan_strike("score-a-0-10", "pause")
+    driver = scene.start(scene.write())
+    kill(scene.reached("score-a-0-10", driver))
+    scene.finish(driver)
+
+
+def raylet(scene: Scene) -> None:
+    with cluster_of(2) as cluster:
+        scene.plan_strike("trial-a-0-10", "pause")
+        driver = scene.start(scene.write(), cluster=cluster)
+        trial = scene.reached("trial-a-0-10", driver)
+        raylets = {node.all_processes["raylet"][0].process.pid for node in cluster.worker_nodes}
+        (own,) = raylets & {process.pid for process in psutil.Process(trial).parents()}
+        kill(own)
+        scene.finish(driver)
+
+
+def driver(scene: Scene, sent: signal.Signals = signal.SIGKILL) -> None:
+    scene.plan_strike("trial-a-0-10", "pause")
+    first = scene.start(scene.write())
+    scene.reached("trial-a-0-10", first)
+    kill(first.pid, sent)
+    first.communicate()
+    scene.run(scene.write())
+
+
+def head(scene: Scene) -> None:
+    with cluster_of() as cluster:
+        scene.plan_strike("trial-a-0-10", "pause")
+        first = scene.start(scene.write(), cluster=cluster)
+        scene.reached("trial-a-0-10", first)
+        for name in ("gcs_server", "raylet"):
+            kill(cluster.head_node.all_processes[name][0].process.pid)
+        kill(first.pid)  # it ran on the head
+        first.communicate()
+    scene.run(scene.write())
+
+
+def full_disk(scene: Scene) -> None:
+    """A small disk of its own under the store, or, where mounting is not allowed, the error it would give."""
+    scene.store.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", scene.store], capture_output=True, check=False)
+    if mounted.returncode:
+        scene.plan_strike("produce-a-0-10", "always ENOSPC")
+        scene.run(scene.write(), exit_code=1)
+        (scene.folder / "strikes" / "produce-a-0-10").unlink()
+    else:
+        free = os.statvfs(scene.store).f_bavail * os.statvfs(scene.store).f_frsize
+        (scene.store / "other-data").write_bytes(bytes(free - 65_536))
+        scene.run(scene.write(), exit_code=1)
+        (scene.store / "other-data").unlink()
+    assert "No space left on device" in scene.record("a")["error"]["message"]
+    scene.run(scene.write())
+
+
+def storage_once(scene: Scene) -> None:
+    scene.plan_strike("produce-a-0-10", "EIO")
+    scene.run(scene.write())
+
+
+def storage_for_good(scene: Scene) -> None:
+    scene.plan_strike("produce-a-0-10", "always EIO")
+    scene.run(scene.write(), exit_code=1)
+    assert "Input/output error" in scene.record("a")["error"]["message"]
+    assert scene.record("b")["status"] == "finished"
+    (scene.folder / "strikes" / "produce-a-0-10").unlink()
+    scene.run(scene.write())
+
+
+def bit_flip(scene: Scene) -> None:
+    scene.run(scene.write())
+    path = scene.store / "artifacts" / "dreambooth" / "a0step10" / "weights"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    scene.run(scene.write(steps=(0, 10, 20)))
+
+
+def two_sweeps(scene: Scene) -> None:
+    both = [scene.start(scene.write(name=name)) for name in ("stubs", "twin")]
+    for process in both:
+        scene.finish(process)
+    assert scene.state("twin") == scene.state("stubs")
+
+
+def edited(scene: Scene) -> None:
+    scene.run(scene.write())
+    printed = scene.run(scene.write(arms=("b", "c")))
+    assert "1 kept, 1 to run; 1 no longer planned" in printed, printed
+
+
+def clocks(scene: Scene) -> None:
+    scene.plan_strike("start-a-0", "clock")
+    scene.plan_strike("trial-a-0-10", "pause")
+    process = scene.start(scene.write())
+    kill(scene.reached("trial-a-0-10", process))
+    scene.finish(process)
+
+
+def not_a_number(scene: Scene) -> None:
+    scene.plan_strike("score-a-0-10", "nan")
+    scene.run(scene.write(), exit_code=1)
+    assert "fad_held_out is nan" in scene.record("a")["error"]["message"]
+    assert scene.record("b")["status"] == "finished"
+    scene.run(scene.write())
+
+
+def hang(scene: Scene) -> None:
+    scene.plan_strike("trial-a-0-10", "pause")
+    scene.run(scene.write(hang_timeout_s=20.0))
+    stack = (scene.folder / "results" / "stubs" / "hung" / f"{scene.record('a')['trial_id']}.txt").read_text()
+    assert "in strike" in stack and "in trial" in stack, stack
+
+
+def terminated(play: Callable[..., None]) -> Callable[[Scene], None]:
+    return lambda scene: play(scene, signal.SIGTERM)
+
+
+def table() -> dict[str, Fault]:
+    retried: dict[str, Any] = {"retries": 1}
+    faults = (
+        Fault(name="worker", struck="`kill -9` of a trial's process before step 10", play=worker, **retried),
+        Fault(name="worker-notice", struck="SIGTERM to a trial's process before step 10", play=terminated(worker), **retried),
+        Fault(name="scorer", struck="`kill -9` of the evaluation actor while it scores step 10", play=scorer),
+        Fault(name="raylet", struck="`kill -9` of the raylet under a trial; another node is left", play=raylet, **retried),
+        Fault(name="driver", struck="`kill -9` of the driver amid a trial; run again", play=driver, **retried),
+        Fault(
+            name="driver-notice", struck="SIGTERM to the driver amid a trial; run again", play=terminated(driver), **retried
+        ),
+        Fault(
+            name="head", struck="`kill -9` of GCS, the head's raylet and the driver; run again", play=head, **retried
+        ),
+        Fault(name="full-disk", struck="no space left under the store; room made, run again", play=full_disk, retries=None),
+        Fault(name="storage-once", struck="EIO at one write of a trial", play=storage_once, **retried),
+        Fault(
+            name="storage-for-good", struck="EIO at each write of one trial; mended, run again", play=storage_for_good, retries=2
+        ),
+        Fault(
+            name="bit-flip", struck="one bit of published weights flips; the sweep, now longer, runs again", play=bit_flip,
+            repeated=("dreambooth/a0step10",), retries=2, ends_as=LONGER,
+        ),
+        Fault(name="two-sweeps", struck="two drivers share a store and all stages at one time", play=two_sweeps, retries=2),
+        Fault(name="edited", struck="between two runs arm a goes and arm c comes", play=edited, ends_as=OTHER_ARMS),
+        Fault(name="clocks", struck="a worker's clock is an hour behind; killed before step 10", play=clocks, **retried),
+        Fault(name="nan", struck="a score that is no number; run again", play=not_a_number, **retried),
+        Fault(name="hang", struck="a trial stands still (`run.hang_timeout_s: 20`)", play=hang, **retried),
+    )  # fmt: skip
+    return {fault.name: fault for fault in faults}

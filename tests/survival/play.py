@@ -1,0 +1,73 @@
+"""Plays one fault and holds its end against the undisturbed run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ray.cluster_utils import Cluster
+
+from tests.survival.faults import LONGER, OTHER_ARMS, PLAIN, Fault
+from tests.survival.scene import Scene
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Undisturbed:
+    scene: Scene
+    states: dict[str, Any]
+    computed: dict[str, Counter[str]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ending:
+    """What a sweep that met a fault came to, against the undisturbed one."""
+
+    equal: bool
+    """Ledger, baselines and tables."""
+    repeated: tuple[str, ...]
+    """Stages computed more than once."""
+    missing: tuple[str, ...]
+    """Stages that the undisturbed sweep computed and this one never did."""
+    retries: int
+
+
+def run_undisturbed(folder: Path, cluster: Cluster) -> Undisturbed:
+    """Each of the three sweeps in a store of its own."""
+    clips = folder / "flute"
+    clips.mkdir(parents=True)
+    for number in range(4):
+        (clips / f"flute_{number}.wav").write_bytes(b"never read")
+    scenes = {name: new_scene(folder, name, clips=clips, cluster=cluster) for name in (PLAIN, LONGER, OTHER_ARMS)}
+    changes: dict[str, dict[str, Any]] = {PLAIN: {}, LONGER: {"steps": (0, 10, 20)}, OTHER_ARMS: {"arms": ("b", "c")}}
+    scenes[PLAIN].run(*(scene.write(**changes[name]) for name, scene in scenes.items()))
+    return Undisturbed(
+        scene=scenes[PLAIN],
+        states={name: scene.state() for name, scene in scenes.items()},
+        computed={name: scene.computed() for name, scene in scenes.items()},
+    )
+
+
+def new_scene(folder: Path, name: str, *, clips: Path, cluster: Cluster) -> Scene:
+    (folder / name).mkdir()
+    return Scene(folder=folder / name, clips=clips, cluster=cluster)
+
+
+def play(fault: Fault, folder: Path, undisturbed: Undisturbed) -> Ending:
+    plain = undisturbed.scene
+    scene = new_scene(folder, f"fault-{fault.name}", clips=plain.clips, cluster=plain.cluster)
+    try:
+        fault.play(scene)
+        computed = scene.computed()
+        return Ending(
+            equal=scene.state() == undisturbed.states[fault.ends_as],
+            repeated=tuple(sorted(stage for stage, times in computed.items() if times > 1)),
+            missing=tuple(sorted(set(undisturbed.computed[fault.ends_as]) - set(computed))),
+            retries=scene.num_retries(),
+        )
+    finally:
+        if os.path.ismount(scene.store):
+            subprocess.run(["umount", "--lazy", scene.store], check=True)

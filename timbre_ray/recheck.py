@@ -18,7 +18,7 @@ from timbre_ray.identity import judges_digest
 from timbre_ray.report import stored_scores
 from timbre_ray.report.results import load
 from timbre_ray.report.stored_scores import Manifest
-from timbre_ray.store import Artifact, ArtifactNotFoundError, Store
+from timbre_ray.store import Artifact, ArtifactNotFoundError, DamagedArtifactError, Store
 
 TOLERANCE = 1e-3
 """Of the stored number's size, and absolute below 1: what another processor or number of threads may move (see ``differs``)."""
@@ -86,7 +86,7 @@ def run(task: Task, store: Store, scores: Sequence[Manifest], tolerance: float =
     """Numbers compared, and those that differ: of scores.json and of every record that rests on it."""
     try:
         return _floor(task, store, tolerance) if task.audio[0][0] == "real" else _score(task, store, scores, tolerance)
-    except (ArtifactNotFoundError, OSError, ValueError) as error:
+    except (ArtifactNotFoundError, DamagedArtifactError, OSError, ValueError) as error:
         missing = [Finding(where=w, name="all scores", stored=None, recomputed=None, note=str(error)) for w, _ in task.records]
         return len(missing), missing
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import json
 import shutil
 import statistics
@@ -68,6 +69,10 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
     record = json.loads(path.read_text())
     change(record)
     path.write_text(json.dumps(record))
+    if (manifest := path.with_name("artifact.json")).exists():  # sealed anew: a wrong number, no damaged file
+        entry = json.loads(manifest.read_text())
+        entry["files"][path.name] = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+        manifest.write_text(json.dumps(entry))
 
 
 def test_true_numbers_pass_and_nothing_is_written(here: Path) -> None:
@@ -84,6 +89,14 @@ def test_a_wrong_number_in_a_score_is_found_and_no_other(here: Path) -> None:
     edit(path, lambda scores: scores["metrics"].update(fad_held_out=true * 1.01))
     code, said = check()
     assert code == 1 and "1 differ" in said and "metrics.fad_held_out" in said and f"{true * 1.01:.6g}" in said, said
+
+
+def test_a_damaged_score_is_named(here: Path) -> None:
+    path = next(here.glob("store/artifacts/score/*/scores.json"))
+    path.write_text(path.read_text().replace("1", "2"))
+    shutil.rmtree(here / "reports")
+    code, said = check()
+    assert code == 1 and "1 differ" in said and "scores.json is not what was published" in said, said
 
 
 def test_a_wrong_outlier_interval_and_confidence_are_found(here: Path) -> None:

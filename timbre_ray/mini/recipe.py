@@ -110,8 +110,9 @@ class Recipe:
 
     def package(self, out: Path) -> None:
         """Everything in half precision safetensors, in the layout that the full-size model has on the hub."""
-        perceptual.train_classifier(self.work, self.audiomae, self.vae).half().save_pretrained(out / "classifier")
-        perceptual.train_embedder(self.work).half().save_pretrained(out / "vggish")
+        judges = {
+            "classifier": perceptual.train_classifier(self.work, self.audiomae, self.vae), "vggish": perceptual.train_embedder(self.work),
+        }  # fmt: skip
         if self.kept:
             if out.resolve() != self.kept.resolve():
                 shutil.copytree(self.kept, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("README.md", "measured.json"))
@@ -119,6 +120,8 @@ class Recipe:
         else:
             self.pipeline().to(torch.float16).save_pretrained(out, safe_serialization=True)
             self.audiomae.half().save_pretrained(out / "audiomae")
+        for name, judge in judges.items():
+            judge.half().save_pretrained(out / name)
 
     def run(self, stage: str, out: Path) -> None:
         if stage not in STAGES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pandas as pd
 from timbre_ray.report import stored_scores
 from timbre_ray.report.claims import number
 from timbre_ray.report.results import Results
-from timbre_ray.store import Store
+from timbre_ray.store import DamagedArtifactError, Store
 
 FENCE = 1.5
 """Tukey's: an outlier lies this many interquartile ranges above the third quartile of its trial's clips."""
@@ -59,7 +60,7 @@ def gather(results: Results, store: Store) -> tuple[Spread, ...]:
     for trial in results.with_status("finished"):
         last = max(trial["evaluations"], key=lambda evaluation: evaluation["step"])
         known = stored_scores.find(scores, last["audio"], trial) if scores else []
-        held = json.loads(store.get("score", known[0]["key"]).file("scores.json").read_text(encoding="utf-8")) if known else {}
+        held = _scores(store, known[0]["key"]) if known else {}
         if "outliers" in held and "kad_held_out" in held.get("intervals", {}):
             own = sorted((row["clip"], row["fad_held_out"]) for row in held["outliers"])
             found.append(Spread(
@@ -68,6 +69,14 @@ def gather(results: Results, store: Store) -> tuple[Spread, ...]:
                 distances=tuple(distance for _, distance in own),
             ))  # fmt: skip
     return tuple(sorted(found, key=lambda spread: (spread.target, order.index(spread.arm), spread.seed)))
+
+
+def _scores(store: Store, key: str) -> dict[str, Any]:
+    """Empty where they are damaged, as the listening tables go without such a clip: `store verify` and `report --check` name it."""
+    try:
+        return json.loads(store.get("score", key).file("scores.json").read_text(encoding="utf-8"))
+    except DamagedArtifactError:
+        return {}
 
 
 def frame(spreads: Sequence[Spread]) -> pd.DataFrame:

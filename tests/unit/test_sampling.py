@@ -47,8 +47,8 @@ def test_no_guidance_needs_one_side(backbone: Backbone) -> None:
 
 
 def test_few_steps_of_dpm_solver_reach_what_many_of_ddim_reach(backbone: Backbone) -> None:
-    """Both follow one ordinary differential equation, so the same noise becomes the same clip: 8 steps lie nearer than DDIM's 16."""
-    noise = clip_noise(0, 0, backbone.latent_shape)[None]
+    """Both follow one ordinary differential equation, so the same noise becomes the same clip; in eight steps DPM-Solver++ gets nearer."""
+    noise = torch.stack([clip_noise(0, i, backbone.latent_shape) for i in range(3)])
     pair = prompt_pair(backbone, PROMPT, "")
 
     @torch.no_grad()
@@ -58,6 +58,6 @@ def test_few_steps_of_dpm_solver_reach_what_many_of_ddim_reach(backbone: Backbon
     trailing = DDIMScheduler.from_config(backbone.pipeline.scheduler.config, timestep_spacing="trailing")
     truth = latents(trailing, 80)
     few = latents(new_sampling_scheduler(backbone, SamplerSpec(scheduler="dpmsolver++")), 8)
-    many = latents(new_sampling_scheduler(backbone, SamplerSpec(scheduler="ddim")), 16)
-    assert (few - truth).norm() < 0.3 * truth.norm()
-    assert (few - truth).norm() < 0.8 * (many - truth).norm()
+    same = latents(trailing, 8)
+    assert (few - truth).norm() < 0.2 * truth.norm()
+    assert (few - truth).norm() < 0.8 * (same - truth).norm()

@@ -87,7 +87,7 @@ def measure_prompts(backbone: Backbone, judges: Judges, num_each: int) -> dict[s
 
 
 def measure_guidance(work: Path, backbone: Backbone, judges: Judges, num_each: int) -> list[dict[str, float]]:
-    """The sweeps' guidance scale is chosen on this: accuracy of solos, and their FAD to held-out solos.
+    """What the guidance scale changes: accuracy of solos, and their FAD to held-out solos.
 
     Known instruments alone, and other noise than ``measure_prompts`` has, so that its figures are not of the clips chosen on.
     """

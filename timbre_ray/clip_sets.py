@@ -58,6 +58,11 @@ def find_files(spec: ClipsSpec) -> Files:
     return Files(train=train[: len(train) - num_held_out], held_out=train[len(train) - num_held_out :])
 
 
+def recording_digests(spec: ClipsSpec) -> dict[str, list[str]]:
+    """Of all files of a target, by split: what stands for its recordings in keys."""
+    return find_files(spec).digests()
+
+
 def _prepared_files(folder: Path) -> Files:
     clips = read_manifest(folder).clips
     of = {split: tuple(sorted(folder / clip.file for clip in clips if clip.split == split)) for split in ("train", "held_out")}

@@ -6,11 +6,13 @@ Nothing is guessed: a stage of which the store has no like has no time, and says
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from timbre_ray.clip_sets import recording_digests
 from timbre_ray.model_sizes import artifact_bytes, checkpoint_bytes, model_size
 from timbre_ray.specs import TrialSpec
 from timbre_ray.stage_keys import Stage, StageKeys
@@ -121,8 +123,9 @@ def estimate(trials: Sequence[PlannedTrial], store: Store, *, todo: Collection[s
     lacking: dict[tuple[str, str], tuple[Stage, TrialSpec]] = {}
     runs: dict[str, Stage] = {}
     stored: dict[tuple[str, str], bool] = {}
+    recordings = functools.cache(recording_digests)  # read once a plan, not once a trial
     for trial in trials:
-        keys = StageKeys(trial.spec)
+        keys = StageKeys(trial.spec, recordings(trial.spec.clips))
         stages = {(stage.name, stage.key): stage for stage in keys.all()}
         alone.update(name for name, _ in stages)
         distinct |= stages

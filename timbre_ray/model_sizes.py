@@ -66,6 +66,7 @@ PUBLISHED_SIZES: Mapping[str, ModelSize] = {
 }
 
 
+@functools.lru_cache(maxsize=8)
 def model_size(spec: BackboneSpec) -> ModelSize | None:
     """From the weights' own headers where they are at hand, else the published numbers, else None."""
     folder, published = pipeline_at_hand(spec), PUBLISHED_SIZES.get(spec.name)

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from timbre_ray.clip_sets import find_files
+from timbre_ray.clip_sets import recording_digests
 from timbre_ray.identity import VERSIONS, backbone_digest, judges_digest
 from timbre_ray.priors import PRIORS, PriorSet
 from timbre_ray.specs import DreamboothSpec, SamplerSpec, TrialSpec, as_dict
@@ -68,14 +68,16 @@ class ScoreRequest:
 class StageKeys:
     """The stages of one trial. As ``priors.PriorAudio`` it names prior audio without computing it."""
 
-    def __init__(self, spec: TrialSpec) -> None:
+    def __init__(self, spec: TrialSpec, recordings: Mapping[str, list[str]] | None = None) -> None:
+        """recordings: digests of the target's files, where the caller has read them already."""
         self.spec, self.prompts = spec, spec.prompts.filled(spec.clips)
         self.backbone = backbone_digest(spec.backbone)
+        self._recordings, self._dreambooth = recordings, dict[int, Stage]()
 
     @functools.cached_property
     def encode(self) -> Stage:
         """Work: recordings."""
-        digests = find_files(self.spec.clips).digests()
+        digests = recording_digests(self.spec.clips) if self._recordings is None else self._recordings
         num_files = sum(len(files) for files in digests.values())
         return self._stage("encode", digests, self.backbone, work=num_files, num_clips=num_files)
 
@@ -132,6 +134,11 @@ class StageKeys:
 
         Work: clips of the target trained on since the last scored step.
         """
+        if step not in self._dreambooth:
+            self._dreambooth[step] = self._weights(step)
+        return self._dreambooth[step]
+
+    def _weights(self, step: int) -> Stage:
         taught, prior, settings = self.teach, self.prior, self.spec.dreambooth
         spec = {k: v for k, v in as_dict(settings).items() if k not in ("steps", *_irrelevant(settings))}
         if settings.train_language_model:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Mapping
@@ -19,10 +20,10 @@ from typing import Any
 
 from timbre_ray.backbones import resolved_backbone
 from timbre_ray.classifier_choice import resolved_classifier
-from timbre_ray.clip_sets import find_files, resolved_clips, target_name
+from timbre_ray.clip_sets import recording_digests, resolved_clips, target_name
 from timbre_ray.identity import VERSIONS, backbone_digest, judges_digest
 from timbre_ray.run_specs import CLAP_METRICS, RangeSpec, RunSpec, SearchSpec
-from timbre_ray.specs import TrialSpec, as_dict, digest
+from timbre_ray.specs import BackboneSpec, ClipsSpec, EvaluateSpec, TrialSpec, as_dict, digest
 from timbre_ray.sweep_yaml import SweepError, Tree, check, flatten, has_key, nearest, read_yaml, unknown_key
 from timbre_ray.vggish_choice import resolved_vggish
 
@@ -101,6 +102,8 @@ class _Reader:
 
     def __init__(self, folder: Path, data: Mapping[str, Any]) -> None:
         self._folder, self._data = folder, data
+        self._sound: dict[tuple[ClipsSpec, BackboneSpec, EvaluateSpec], TrialSpec] = {}  # looked at once, not once a trial
+        self._recordings = functools.cache(recording_digests)
         self.problems = [f"{key}={data[key]!r}: unknown key; {nearest(key, _KEYS)}" for key in data if key not in _KEYS]
         self._check_name("name", data.get("name"))
 
@@ -170,13 +173,25 @@ class _Reader:
         self.problems += problems
         if spec is None:
             return None
+        outside = spec.clips, spec.backbone, spec.evaluate
+        if outside not in self._sound:
+            resolved, problems = self._resolved(spec, tree)
+            self.problems += problems
+            if problems:
+                return None
+            self._sound[outside] = resolved
+        sound = self._sound[outside]
+        spec = dataclasses.replace(spec, clips=sound.clips, backbone=sound.backbone, evaluate=sound.evaluate)
+        return _planned(arm, point, spec, self._recordings(spec.clips))
+
+    def _resolved(self, spec: TrialSpec, tree: Tree) -> tuple[TrialSpec, list[str]]:
+        """The trial with absolute paths of what lies outside the file, and what is wrong with that."""
         clips, problems = resolved_clips(spec.clips, self._folder, lambda field: tree.origin(f"clips.{field}", "base"))
         backbone, more = resolved_backbone(spec.backbone, self._folder, lambda field: tree.origin(f"backbone.{field}", "base"))
         for resolved in (resolved_classifier, resolved_vggish):
             spec, found = resolved(spec, self._folder, lambda key: tree.origin(key, "base"))
             more += found
-        self.problems += (problems := problems + more)
-        return None if problems else _planned(arm, point, dataclasses.replace(spec, clips=clips, backbone=backbone))
+        return dataclasses.replace(spec, clips=clips, backbone=backbone), problems + more
 
     def _check_distinct(self, trials: list[PlannedTrial]) -> None:
         by_id: dict[str, PlannedTrial] = {}
@@ -224,12 +239,13 @@ def _suggested(base: PlannedTrial, values: Mapping[str, Any]) -> tuple[PlannedTr
         at_steps = [step for step in base.spec.evaluate.at_steps if step < steps] + [steps]
         tree = tree.merged({"evaluate": {"at_steps": at_steps}}, "search.space")
     spec, problems = check(TrialSpec, _with_plain_method(tree), "base")
-    return (None if spec is None else _planned(base.arm, dict(values), spec)), problems
+    return (None if spec is None else _planned(base.arm, dict(values), spec, recording_digests(spec.clips))), problems
 
 
-def _planned(arm: str, point: dict[str, Any], spec: TrialSpec) -> PlannedTrial:
+def _planned(arm: str, point: dict[str, Any], spec: TrialSpec, files: Mapping[str, list[str]]) -> PlannedTrial:
+    """files: digests of the target's recordings."""
     identity = as_dict(spec)
-    identity["clips"] |= {"path": find_files(spec.clips).digests(), "held_out": None}  # the recordings, wherever they lie
+    identity["clips"] |= {"path": files, "held_out": None}  # the recordings, wherever they lie
     identity["backbone"] = backbone_digest(spec.backbone)  # likewise the weights
     judges = judges_digest(identity["evaluate"].pop("classifier"), identity["evaluate"].pop("vggish"))  # and of what scores
     identity |= {"judges": judges, "versions": VERSIONS}

@@ -181,6 +181,7 @@ def _booleans_as_numbers(
             yield parts, value
 
 
+@functools.cache
 def _fields(kind: Any) -> dict[str, Any]:
     """Field -> annotation of a dataclass; of ``X | None`` those of X."""
     for option in (kind, *typing.get_args(kind)):

@@ -18,7 +18,7 @@ from benchmarks.measure import ROOT, Figure, Row, in_turns, seconds, speedup
 from timbre_ray.backbones import MINI
 from timbre_ray.clip_sets import find_files
 from timbre_ray.data.clips import read_audio, read_clips, write_clips
-from timbre_ray.data.features import normalise_waveform
+from timbre_ray.data.features import mix, normalise_waveform
 from timbre_ray.estimate import Records
 from timbre_ray.evaluate.scorer import classify_clips, score_clips
 from timbre_ray.methods import METHODS
@@ -28,7 +28,7 @@ from timbre_ray.models.vggish import VGGish
 from timbre_ray.priors import PRIORS
 from timbre_ray.specs import SamplerSpec, TrialSpec
 from timbre_ray.stage_keys import ScoreRequest, StageKeys
-from timbre_ray.stages import CLASS_AUDIO_SEED, mix
+from timbre_ray.stages import CLASS_AUDIO_SEED
 from timbre_ray.store import Store
 from timbre_ray.sweep import PlannedTrial, load_sweep
 from timbre_ray.trial import run_trial

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from timbre_ray.data.clips import load_target, read_clips, write_clips
-from timbre_ray.data.features import normalise_waveform
+from timbre_ray.data.features import mix
 from timbre_ray.methods import METHODS, Method
 from timbre_ray.models.backbone import Backbone, Embeddings, load_backbone
 from timbre_ray.models.sampling import generate
@@ -318,11 +318,3 @@ class Lazy:
         if not self._done:
             self._value, self._done = self._compute(), True
         return self._value
-
-
-def mix(target: Tensor, partner: Tensor, gain_db: float) -> Tensor:
-    """Plain sum of (num_clips, samples) waveforms, the partner at ``gain_db``; normalised like every clip."""
-    gain = 10 ** (gain_db / 20)
-    if gain == 0:
-        return target  # normalised already: once more would move it by a rounding
-    return normalise_waveform(target + gain * partner)

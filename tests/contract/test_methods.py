@@ -10,12 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from timbre_ray.data.features import normalise_waveform
+from timbre_ray.data.features import mix, normalise_waveform
 from timbre_ray.methods import METHODS
 from timbre_ray.methods.lora import target_modules
 from timbre_ray.models.backbone import Backbone
 from timbre_ray.specs import DreamboothSpec
-from timbre_ray.stages import mix
 from timbre_ray.train.dreambooth import Examples, train
 
 SPEC = DreamboothSpec(steps=2, lr=1e-4, batch_size=1, gradient_accumulation=2)

@@ -13,12 +13,13 @@ from diffusers import AudioLDM2Pipeline
 from safetensors.torch import load_file
 
 from timbre_ray import stages
+from timbre_ray.data.features import mix
 from timbre_ray.estimate import Records
 from timbre_ray.evaluate.scorer import score_clips
 from timbre_ray.models.backbone import load_backbone
 from timbre_ray.specs import BackboneSpec, ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec
 from timbre_ray.stage_keys import ScoreRequest, StageKeys
-from timbre_ray.stages import TrialStages, mix
+from timbre_ray.stages import TrialStages
 from timbre_ray.store import Store
 from timbre_ray.trial import export, run_trial
 

@@ -28,6 +28,14 @@ def normalise_waveform(waveform: Tensor) -> Tensor:
     return 0.5 * centred / centred.abs().amax(-1, keepdim=True).clamp_min(1e-8)
 
 
+def mix(target: Tensor, partner: Tensor, gain_db: float) -> Tensor:
+    """Plain sum of (num_clips, samples) waveforms, the partner at ``gain_db``; normalised like every clip."""
+    gain = 10 ** (gain_db / 20)
+    if gain == 0:
+        return target  # normalised already: once more would move it by a rounding
+    return normalise_waveform(target + gain * partner)
+
+
 @functools.lru_cache(maxsize=1)
 def mel_basis() -> Tensor:
     """(513, 64): Slaney's mel filters from 0 to 8000 Hz over the magnitudes of a 1024-point FFT."""

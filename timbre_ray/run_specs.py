@@ -140,6 +140,7 @@ class SearchSpec(_Strict):
     seed: int = 0
     """Of Optuna's sampler; the trials' own seed is ``base.seed``."""
     scheduler: AshaSpec | None = None
+    """What stops the worse trials early; None: nothing."""
 
     def __post_init__(self) -> None:
         _at_least("num_trials", self.num_trials, 1)

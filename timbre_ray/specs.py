@@ -175,7 +175,7 @@ class PromptsSpec(_Strict):
     partner: str = "A recording of a {partner}."
     """The partner alone: of ``prior``'s class audio, and of the score of what survived."""
     mixture: str = "A recording of a {token} {instrument} with {partner}."
-    """What prior audio is trained under by ``mixclass_prior`` and ``chineseclass_prior``, and of teacher forcing's second loss."""
+    """Under which ``mixclass_prior`` and ``chineseclass_prior`` train their prior audio; also of ``teacher.mixture_weight``."""
     known_mixture: str = "A recording of a {partner} with {instrument}."
     """Of ``chineseclass_prior``'s class audio: both by their known names."""
     duet: str = "A recording of a {partner} with {token} {instrument}."

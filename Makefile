@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 # Some containers forbid Python to keep bytecode; torch would then be compiled anew in every process.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo test test-slow test-cluster survival speed clean
+.PHONY: install demo test test-slow test-cluster survival speed docs clean
 
 install: $(VENV)/.installed
 
@@ -38,5 +38,10 @@ speed: install
 survival: install
 	$(BIN)/python -m tests.survival --out reports/survival
 
+# The pages of docs/ as a site in site/. After a change of a spec or a command: $(BIN)/python -m docs_tools
+docs: install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[test,docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) store results
+	rm -rf $(VENV) store results site

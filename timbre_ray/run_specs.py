@@ -51,6 +51,7 @@ class RunSpec(_Strict):
     threads: int = 1
     """Torch threads of a trial."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where a trial computes; auto: on a GPU where it was given one."""
     time_budget_s: float | None = None
     """The sweep starts nothing new after this many seconds; None: no limit."""
     storage: str = "store"
@@ -74,7 +75,9 @@ class RangeSpec(_Strict):
     """The values that a search may give to one setting."""
 
     type: Literal["float", "int", "categorical"]
+    """Numbers, whole numbers, or one of ``choices``."""
     low: int | float | None = None
+    """Inclusive."""
     high: int | float | None = None
     """Inclusive."""
     log: bool = False
@@ -109,6 +112,7 @@ class AshaSpec(_Strict):
     """Stops the worse trials early (asynchronous successive halving), at their evaluations."""
 
     name: Literal["asha"] = "asha"
+    """The only scheduler so far."""
     grace_period: int = 25
     """Dreambooth steps before which no trial is stopped."""
     reduction_factor: float = 2.0
@@ -132,9 +136,11 @@ class SearchSpec(_Strict):
     mode: str | tuple[str, ...] = "min"
     """min or max; one for each metric."""
     num_trials: int = 20
+    """Trials that Optuna suggests."""
     seed: int = 0
     """Of Optuna's sampler; the trials' own seed is ``base.seed``."""
     scheduler: AshaSpec | None = None
+    """What stops the worse trials early; None: nothing."""
 
     def __post_init__(self) -> None:
         _at_least("num_trials", self.num_trials, 1)

@@ -59,8 +59,11 @@ class TeacherSpec(_Strict):
     mode: Literal["rollout", "teacher_forced"] = "rollout"
     """Free-running rollout with gradient (the paper's authors) or true LOA as input (AudioLDM2's pretraining)."""
     lr: float = 1e-5
+    """AdamW's step size, constant."""
     weight_decay: float = 1e-2
+    """AdamW's weight decay."""
     batch_size: int = 4
+    """Clips a step."""
     mixture_weight: float = 0.0
     """Weight of a second loss: the mixture prompt against the LOA of mixtures with class audio."""
     loa: Literal["last3", "last"] = "last3"
@@ -76,13 +79,19 @@ class TeacherSpec(_Strict):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DreamboothSpec(_Strict):
     method: MethodName = "direct"
+    """Which weights train and what preserves the prior; a sweep may write ``mixclass-prior`` for ``mixclass_prior``."""
     steps: int = 300
     """Optimizer steps."""
     lr: float = 1e-5
+    """AdamW's step size, constant."""
     weight_decay: float = 1e-2
+    """AdamW's weight decay."""
     batch_size: int = 1
+    """Clips at once, and as many of prior audio where the method has any."""
     gradient_accumulation: int = 4
+    """Batches of which the gradients make one optimizer step."""
     max_grad_norm: float = 1.0
+    """Larger gradients are scaled down to this norm."""
     prior_weight: float = 1.0
     """Weight of the prior loss; 0 equals ``direct``."""
     num_class_clips: int = 50
@@ -90,6 +99,7 @@ class DreamboothSpec(_Strict):
     mixture_gain_db: float = 0.0
     """Gain of the piano in mixtures (mixclass_prior); 0 is a plain sum, -inf silence."""
     lora_rank: int = 4
+    """Rank of the adapters (lora; paper: 4)."""
     lora_alpha: float | None = None
     """Scale of the adapter; None: equal to the rank."""
     lora_targets: Literal["cross_attention", "attention"] = "cross_attention"
@@ -99,6 +109,7 @@ class DreamboothSpec(_Strict):
     true_loa_probability: float = 0.25
     """With ``train_language_model``: how often the ground-truth LOA replaces the predicted one (AudioLDM2)."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """Precision of the training's forward pass; weights stay in float32."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "gradient_accumulation", "num_class_clips", "lora_rank"):
@@ -113,10 +124,13 @@ class DreamboothSpec(_Strict):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplerSpec(_Strict):
     num_inference_steps: int = 200
+    """Denoising steps (AudioLDM2: 200)."""
     scheduler: Literal["ddim", "dpmsolver++"] = "ddim"
     """DDIM is AudioLDM2's own; DPM-Solver++ follows the same path and needs far fewer steps."""
     guidance_scale: float = 3.5
+    """Classifier-free guidance (AudioLDM2: 3.5); 1 is none."""
     negative_prompt: str = ""
+    """What guidance leads away from; empty: from no prompt at all."""
     mel_inversion: Literal["vocoder", "griffin_lim"] = "vocoder"
     """How mel becomes sound: the pipeline's vocoder, or Griffin-Lim (the miniature's vocoder cannot hold a tone)."""
     batch_size: int = 8
@@ -157,10 +171,15 @@ class PromptsSpec(_Strict):
     """Templates over {token}, {instrument} and {partner}."""
 
     instance: str = "A recording of a {token} {instrument} solo."
+    """The target alone: what is taught, and whose audio is compared with the recordings."""
     partner: str = "A recording of a {partner}."
+    """The partner alone: of ``prior``'s class audio, and of the score of what survived."""
     mixture: str = "A recording of a {token} {instrument} with {partner}."
+    """Under which ``mixclass_prior`` and ``chineseclass_prior`` train their prior audio; also of ``teacher.mixture_weight``."""
     known_mixture: str = "A recording of a {partner} with {instrument}."
+    """Of ``chineseclass_prior``'s class audio: both by their known names."""
     duet: str = "A recording of a {partner} with {token} {instrument}."
+    """Of the duet in which both must be heard."""
 
     def filled(self, clips: ClipsSpec) -> PromptsSpec:
         names = {"token": clips.token, "instrument": clips.instrument, "partner": clips.partner}

@@ -1,0 +1,66 @@
+"""Every key of a sweep file in one page."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Iterator, Mapping
+
+from docs_tools.fields import Field, doc_of, fields_of, type_words
+from timbre_ray.run_specs import RunSpec, SearchSpec
+from timbre_ray.specs import TrialSpec
+from timbre_ray.sweep import _KEYS
+
+HEAD = """# Sweep files
+
+Written by `python -m docs_tools` from `timbre_ray/specs.py` and `timbre_ray/run_specs.py`. A key's name ends in its unit where it has
+one (`_s` seconds, `_db` decibels). An unknown key, a wrong type or a value out of bounds is refused with the file, the key, the value
+and the nearest choice. Paths are looked up beside the sweep's file first.
+
+A first line `# Question: ...` is kept as the report's title. The sections of the file:
+
+"""
+SECTIONS = {
+    "name": "Names the sweep's results and report: letters, digits and `.` `_` `-`.",
+    "base": "What every arm has; every key below [base](#base) is part of a result's identity.",
+    "arms": "Arm -> what differs from base (`{}` for nothing). Mappings merge, all else replaces. Without it one arm, `base`.",
+    "grid": "Dotted key -> list of values (`seed: [0, 1, 2]`): every arm at every point. Any key of base, without `base.`.",
+    "search": "Instead of a grid: [Optuna](#search) over settings of the one arm.",
+    "run": "[Where and how](#run) it runs; never part of a result's identity.",
+}
+
+
+def sweep_page() -> str:
+    if list(SECTIONS) != list(_KEYS):
+        raise ValueError(f"docs_tools/sweep_page.py: SECTIONS={list(SECTIONS)}: must say what each of {list(_KEYS)} is")
+    sections = [f"| `{name}` | {words} |" for name, words in SECTIONS.items()]
+    table = "\n".join(["| section | what it holds |", "|:--|:--|", *sections])
+    groups = [*_groups("base", TrialSpec), *_groups("search", SearchSpec), *_groups("run", RunSpec)]
+    return HEAD + table + "\n\n" + "\n\n".join(groups) + "\n"
+
+
+def _groups(place: str, spec: type) -> Iterator[str]:
+    """A heading and a table for a spec, and for each group beneath it."""
+    fields = fields_of(spec)
+    rows = [_row(place, field) for field in fields if field.kind is not field.spec]  # a group that is always there has its heading
+    head = "| key | type | unit | default | meaning |\n|:--|:--|:--|:--|:--|"
+    parts = [f"## {place}", _plain(doc_of(spec)), "\n".join([head, *rows]) if rows else ""]
+    yield "\n\n".join(part for part in parts if part)
+    for field in fields:
+        if field.spec is not None:
+            any_name = ".KEY" if typing.get_origin(field.kind) is Mapping else ""
+            yield from _groups(f"{place}.{field.name}{any_name}", field.spec)
+
+
+def _row(place: str, field: Field) -> str:
+    if not field.doc:
+        raise ValueError(f"{place}.{field.name}: has no line of doc beneath it in the spec; add one")
+    default = field.default if field.default == "required" else f"`{field.default}`"
+    kind = "group, below" if field.spec else type_words(field.kind)
+    cells = (f"`{place}.{field.name}`", kind, field.unit or "–", default, _plain(field.doc))
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _plain(doc: str) -> str:
+    """A docstring as one line of Markdown, with YAML's word for None."""
+    return re.sub(r"\bNone\b", "null", " ".join(doc.split()).replace("``", "`"))

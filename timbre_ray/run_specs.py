@@ -60,6 +60,8 @@ class RunSpec(_Strict):
     """Where ``storage`` is a URL: folder of a node's copies."""
     results: str = "results"
     """Folder of the ledgers, from the working folder; where ``storage`` is a URL they lie below that too."""
+    exporters: tuple[Literal["wandb", "mlflow", "aim"], ...] = ()
+    """Where losses and scores go beside the ledger and TensorBoard; one that fails is switched off and harms no sweep."""
 
     def __post_init__(self) -> None:
         for name, bound in (("num_scorers", 1), ("threads", 1), ("max_failures", 0), ("max_concurrent", 1), ("time_budget_s", 0)):

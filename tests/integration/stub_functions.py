@@ -46,7 +46,8 @@ def trial(spec, *, worker, store, score, on_progress):
         if token.startswith("slow") and step:
             time.sleep(2)
         scores = score({"step": step, "token": token, "lr": spec.dreambooth.lr}).result()
-        yield Evaluation(step=step, num_clips=2, metrics=scores, confidences={}, audio={}, losses=[{"step": step, "loss": 0.5}])
+        losses = [{"step": earlier, "loss": 12.5 / earlier} for earlier in spec.evaluate.at_steps if 0 < earlier <= step]
+        yield Evaluation(step=step, num_clips=2, metrics=scores, confidences={}, audio={}, losses=losses)
 
 
 def score(request, *, worker, store):

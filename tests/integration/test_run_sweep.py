@@ -13,14 +13,18 @@ import pytest
 import ray
 import stub_functions
 import yaml
+from event_files import scalars
 from ray import cloudpickle
+from ray.tune import Callback
 from rich.console import Console
 from stub_functions import STUBS
 
+from timbre_ray.cluster import exporters
 from timbre_ray.cluster.resources import InfeasibleError, ray_session
 from timbre_ray.cluster.run import Outcome, run_sweep
 from timbre_ray.cluster.search import history_of
 from timbre_ray.ledger import Ledger
+from timbre_ray.report import build_tables
 from timbre_ray.store import Store
 from timbre_ray.sweep import load_sweep
 
@@ -195,6 +199,54 @@ def wait_for(reached, process, timeout_s: float = 300) -> None:
     while not reached():
         assert process.poll() is None and time.monotonic() < end, "the driver ended, or never came that far"
         time.sleep(0.1)
+
+
+class Unreachable(Callback):
+    """An exporter whose service goes away at the first score."""
+
+    def on_trial_result(self, iteration, trials, trial, result, **info):
+        raise ConnectionError("no route to the tracking server")
+
+
+def test_exporters_copy_the_ledger_and_harm_nothing(write_sweep, tmp_path, monkeypatch):
+    parts = {
+        "arms": {name: token(name) for name in ("good", "wrong", "killed")},
+        "base": {"clips": {"path": str(tmp_path / "flute")}, "evaluate": {"at_steps": [0, 10, 25], "num_clips": 2},
+                 "dreambooth": {"steps": 25}},
+    }  # fmt: skip
+    plain, _, expected = run(write_sweep(**parts))
+
+    monkeypatch.setitem(exporters._MAKERS, "mlflow", lambda sweep, results: Unreachable())
+    monkeypatch.setattr("timbre_ray.cluster.run.check_installed", lambda names: None)
+    places = {"storage": str(tmp_path / "store2"), "results": str(tmp_path / "results2")}
+    outcome, printed, records = run(write_sweep(**parts, run={"exporters": ["mlflow"], **places}))
+
+    assert printed.count("exporter mlflow: switched off") == 1
+    assert "ConnectionError: no route to the tracking server" in printed
+    assert [outcome.finished, outcome.failed] == [plain.finished, plain.failed] and len(outcome.finished) == 2
+    for arm, record in records.items():
+        assert scalars(outcome.results / "tensorboard" / record["trial_id"]) == numbers_of(record)
+        for part in ("status", "error", "evaluations", "losses"):
+            assert record[part] == expected[arm][part]
+    assert len(records["killed"]["losses"]) == 2 and len(records["killed"]["evaluations"]) == 3
+    tables = [
+        {path.name: path.read_bytes() for path in write_tables(one.results, tmp_path / name).glob("*.csv")}
+        for one, name in ((plain, "plain"), (outcome, "exported"))
+    ]
+    assert tables[0] == tables[1] and len(tables[0]) > 5
+
+
+def write_tables(results: Path, out: Path) -> Path:
+    build_tables(results, Store(out / "empty"), out)
+    return out
+
+
+def numbers_of(record: dict) -> dict[tuple[str, int], float]:
+    """(tag, step) -> value, as TensorBoard should hold them."""
+    numbers = {("train/loss", entry["step"]): entry["loss"] for entry in record["losses"]}
+    for evaluation in record["evaluations"]:
+        numbers |= {(f"score/{name}", evaluation["step"]): value for name, value in evaluation["metrics"].items()}
+    return {key: pytest.approx(value, rel=1e-6) for key, value in numbers.items()}  # event files hold 32 bits
 
 
 def test_ray_is_left_running_for_the_caller(session):

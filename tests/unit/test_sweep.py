@@ -141,6 +141,7 @@ def test_method_names_with_dashes(load, name):
         ({"run": {"threads": 0}}, "run.threads=0: must be at least 1"),
         ({"run": {"resources": {"train": {"gpu": -1}}}}, "run.resources.train.gpu=-1.0: must be at least 0"),
         ({"run": {"device": "gpu"}}, "run.device='gpu': must be one of auto, cpu, cuda"),
+        ({"run": {"exporters": ["mlfow"]}}, "run.exporters.0='mlfow': must be one of wandb, mlflow, aim; nearest: mlflow"),
     ],
 )
 def test_mistakes_are_named(problems, parts, words):

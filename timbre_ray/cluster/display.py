@@ -37,6 +37,7 @@ class Display:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._live:
             self._live.stop()
+            self._print(self._board.notices)
         else:
             self._stop.set()
             self._thread.join()
@@ -49,6 +50,9 @@ class Display:
     def _print_new(self) -> None:
         lines = self._board.messages[self._printed :]
         self._printed += len(lines)
+        self._print(lines)
+
+    def _print(self, lines: list[str]) -> None:
         for line in lines:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -41,6 +41,8 @@ class Board:
         """By Tune's own id: a search may draw one trial of ours twice."""
         self.messages: list[str] = []
         """Lines for a display without a terminal, oldest first."""
+        self.notices: list[str] = []
+        """Those of them that a terminal shows too, at the end."""
         self._progress_folder, self._concurrency = progress_folder, max(1, concurrency)
 
     def count(self, state: State) -> int:
@@ -66,6 +68,10 @@ class Board:
         row = self.rows[key]
         row.metrics = metrics
         self.messages.append(f"{row.trial_id}: {metrics_text(metrics)}")
+
+    def notice(self, line: str) -> None:
+        self.notices.append(line)
+        self.messages.append(line)
 
     def retry(self, key: str, trial_id: str) -> None:
         """A worker may die before its trial has started: then there is no row yet."""

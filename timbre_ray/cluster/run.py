@@ -16,6 +16,7 @@ from rich.console import Console
 from timbre_ray.cluster.autoscaling import startable_nodes
 from timbre_ray.cluster.baselines import BaselineTasks, missing_baselines
 from timbre_ray.cluster.display import Display
+from timbre_ray.cluster.exporters import check_installed, exporter_callbacks
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.progress import Board, SweepCallback, error_text
 from timbre_ray.cluster.provenance import provenance
@@ -59,9 +60,11 @@ def run_sweep(
     One Ray session a process: after another one has ended in the same process, Tune's trials fail to start (seen on Ray 2.60).
 
     Raises InfeasibleError if the cluster can never hold a trial, DiskNotSharedError if a node does not see run.storage and
-    run.results, and RuntimeError if another process runs the same sweep.
+    run.results, ValueError if a package of run.exporters is not installed, and RuntimeError if another process runs the same
+    sweep.
     """
     console, functions = console or Console(), functions or Functions()
+    check_installed(sweep.run.exporters)
     results = (Path(sweep.run.results) / sweep.name).resolve()
     ledger = Ledger.of(results, sweep.run.storage)
     with _alone(results):
@@ -167,6 +170,7 @@ def _fit(sweep: Sweep, *, todo: _Todo, context: TrialContext, board: Board, scra
     """Tune's own folder holds nothing that the ledger lacks: it is emptied before and removed after."""
     shutil.rmtree(scratch, ignore_errors=True)
     trainable = tune.with_resources(tune.with_parameters(run_planned_trial, context=context), dict(sweep.run.resources.train))
+    exporters = exporter_callbacks(sweep.run.exporters, sweep=sweep.name, context=context, say=board.notice)
     space = {"trial_id": tune.grid_search([t.trial_id for t in todo.trials])} if todo.history is None else {}
     tune.Tuner(
         trainable,
@@ -177,7 +181,7 @@ def _fit(sweep: Sweep, *, todo: _Todo, context: TrialContext, board: Board, scra
             storage_path=str(scratch),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=sweep.run.max_failures),
-            callbacks=[SweepCallback(context=context, board=board)],
+            callbacks=[SweepCallback(context=context, board=board), *exporters],  # the ledger's first
         ),
     ).fit()
     shutil.rmtree(scratch, ignore_errors=True)

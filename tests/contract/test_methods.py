@@ -18,6 +18,8 @@ from timbre_ray.specs import DreamboothSpec
 from timbre_ray.train.dreambooth import Examples, train
 
 SPEC = DreamboothSpec(steps=2, lr=1e-4, batch_size=1, gradient_accumulation=2)
+FULL = ("direct", "prior", "mixclass_prior", "chineseclass_prior")
+"""Methods that train every weight of the U-Net."""
 INSTANCE, CLASS = "A recording of a sks flute solo.", "A recording of a piano."
 
 
@@ -66,22 +68,33 @@ def prior_for(method: str, examples: dict[str, Examples]) -> Examples | None:
 def test_what_should_train_changes_and_nothing_else(method: str, backbone: Backbone, examples: dict[str, Examples]) -> None:
     before = copy.deepcopy(backbone.unet.state_dict())
     spec = dataclasses.replace(SPEC, method=method, steps=3)
-    unet = run(backbone, examples, spec, prior=prior_for(method, examples))
-    after = unet.state_dict()
+    start, trained = attached(backbone, spec)
+    after = run(backbone, examples, spec, prior=prior_for(method, examples)).state_dict()
+    assert start.keys() == after.keys()
+    assert {name for name in start if not torch.equal(start[name], after[name])} == trained
     if method == "lora":
-        adapted = {f"{name}.lora_{side}.default.weight" for name in target_modules(unet_of(backbone), "cross_attention") for side in "AB"}
-        assert {n for n, p in unet.named_parameters() if p.requires_grad} == adapted
-        assert all(torch.equal(after[name.replace(".weight", ".base_layer.weight")] if name not in after else after[name], value)
-                   for name, value in before.items() if name in after or name.replace(".weight", ".base_layer.weight") in after)  # fmt: skip
-        assert all(after[name].abs().sum() > 0 for name in adapted)
-    else:
-        assert before.keys() == after.keys()
-        assert [name for name in before if torch.equal(before[name], after[name])] == []
+        targets = target_modules(backbone.unet, "cross_attention")
+        assert trained == {f"{name}.lora_{side}.default.weight" for name in targets for side in "AB"}
+    elif method in FULL:
+        assert trained == before.keys()
     assert all(torch.equal(before[name], value) for name, value in backbone.unet.state_dict().items()), "the shared backbone"
 
 
-def unet_of(backbone: Backbone) -> nn.Module:
-    return backbone.unet
+def attached(backbone: Backbone, spec: DreamboothSpec) -> tuple[dict[str, torch.Tensor], set[str]]:
+    """What ``run`` starts from, and the names of what trains in it."""
+    unet = backbone.copy_unet()
+    torch.manual_seed(0)
+    METHODS[spec.method].attach(unet, spec)
+    return unet.state_dict(), {name for name, p in unet.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_attaching_changes_no_weight_of_the_model(method: str, backbone: Backbone) -> None:
+    start, _ = attached(backbone, dataclasses.replace(SPEC, method=method))
+    for name, value in backbone.unet.state_dict().items():
+        layer, _, weight = name.rpartition(".")
+        kept = start[name] if name in start else start[f"{layer}.base_layer.{weight}"]  # peft moves what it adapts
+        assert torch.equal(kept, value), name
 
 
 @pytest.mark.parametrize("method", METHODS)

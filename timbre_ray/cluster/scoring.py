@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +18,10 @@ from timbre_ray.cluster.resources import as_ray_options
 MAX_RESTARTS = 3
 
 
+#: How long a trial waits for an actor that cannot be reached, and how often it asks.
+UNAVAILABLE_S, RESENT_AFTER_S = 120.0, 2.0
+
+
 class Scorer:
     """The actor: one request at a time, models held by the process."""
 
@@ -29,20 +33,37 @@ class Scorer:
             return self._score(request, worker=self._worker, store=self._store)
 
 
-@dataclasses.dataclass(frozen=True)
 class RemoteScore:
     """A score under way: stages.Pending over an ObjectRef."""
 
-    ref: ray.ObjectRef
+    def __init__(self, submit: Callable[[], ray.ObjectRef]) -> None:
+        self._submit, self.ref = submit, submit()
 
     def done(self) -> bool:
         ready, _ = ray.wait([self.ref], timeout=0)
         return bool(ready)
 
     def result(self) -> dict[str, Any]:
-        """Waits for the score. Raises ScoringFailedError with the actor's own error as its cause."""
+        """Waits for the score. Raises ScoringFailedError with the actor's own error as its cause.
+
+        An actor whose node is gone answers nothing until Ray has noticed and started it elsewhere, for longer than Ray's own
+        retries last: the request is sent again. Scores are artifacts, so that one is not computed twice.
+        """
+        deadline = time.monotonic() + UNAVAILABLE_S
+        while True:
+            try:
+                return self._answer()
+            except ray.exceptions.ActorUnavailableError as error:
+                if time.monotonic() > deadline:
+                    raise ScoringFailedError(error) from None
+            time.sleep(RESENT_AFTER_S)
+            self.ref = self._submit()
+
+    def _answer(self) -> dict[str, Any]:
         try:
             return ray.get(self.ref)
+        except ray.exceptions.ActorUnavailableError:
+            raise
         except ray.exceptions.RayTaskError as error:
             raise ScoringFailedError(error.cause if isinstance(error.cause, BaseException) else error) from None
         except ray.exceptions.RayActorError as error:
@@ -66,7 +87,12 @@ class ScorerPool:
         """The ``score`` argument of a trial. The first actor depends on the trial, so that trials spread over the pool."""
         start = sum(trial_id.encode()) % len(self._actors)
         turn = itertools.islice(itertools.cycle(self._actors), start, None)
-        return lambda request: RemoteScore(next(turn).score.remote(request, trial_id))
+
+        def submit(request: Any) -> RemoteScore:
+            actor = next(turn)
+            return RemoteScore(lambda: actor.score.remote(request, trial_id))
+
+        return submit
 
     def stop(self) -> None:
         for actor in self._actors:

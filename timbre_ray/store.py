@@ -110,8 +110,9 @@ class Store:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             damage = _damage(folder, manifest["files"])
         except FileNotFoundError:
+            place = self.remote.storage.url if self.remote else self.root
             raise ArtifactNotFoundError(
-                f"{self.remote.storage.url if self.remote else self.root}: no artifact {stage}/{key}; it was not computed yet, or in another store (run.storage)"
+                f"{place}: no artifact {stage}/{key}; it was not computed yet, or in another store (run.storage)"
             ) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             damage = f"{MANIFEST} cannot be used ({type(error).__name__}: {error})"

@@ -12,11 +12,11 @@ import ray
 import stub_functions
 import yaml
 from ray import cloudpickle
-from ray.cluster_utils import Cluster
+from ray_nodes import start_nodes
 from rich.console import Console
 
 from timbre_ray.cluster.autoscaling import CONFIG, startable_nodes
-from timbre_ray.cluster.resources import START_TRIES, InfeasibleError, ray_session
+from timbre_ray.cluster.resources import InfeasibleError, ray_session
 from timbre_ray.cluster.run import run_sweep
 from timbre_ray.cluster.storage_probe import check_every_node, probe_node
 from timbre_ray.ledger import Ledger
@@ -33,7 +33,7 @@ def address(tmp_path_factory) -> Iterator[str]:
         node_types = {"head": {"resources": {}, "max_workers": 0}, "gpu": {"resources": {"CPU": 2, "GPU": 1}, "max_workers": 3}}
         config = {"max_workers": 3, "head_node_type": "head", "available_node_types": node_types}
         Path(CONFIG).expanduser().write_text(yaml.safe_dump(config))
-        cluster = two_nodes()
+        cluster = start_nodes(num_workers=1)
         try:
             with ray_session(address=cluster.address, threads=1):
                 for module in (stub_functions, sys.modules[__name__]):  # the workers cannot import the tests
@@ -41,21 +41,6 @@ def address(tmp_path_factory) -> Iterator[str]:
                 yield cluster.address
         finally:
             cluster.shutdown()
-
-
-def two_nodes() -> Cluster:
-    """Tried again where a busy machine does not start Ray's own processes within the 30 s that Ray allows them."""
-    for left in reversed(range(START_TRIES)):
-        cluster = Cluster()
-        try:
-            cluster.add_node(num_cpus=0, include_dashboard=False)
-            cluster.add_node(num_cpus=2)
-            return cluster
-        except Exception as error:  # Ray raises a bare Exception here
-            cluster.shutdown()
-            if not left or "timed out during startup" not in str(error):
-                raise
-    raise AssertionError
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from ray.cluster_utils import Cluster
 
-from timbre_ray.cluster.resources import START_TRIES
+from tests.integration.ray_nodes import start_nodes
 from timbre_ray.ledger import Ledger
 from timbre_ray.report import tables
 from timbre_ray.report.results import load
@@ -41,27 +41,11 @@ def cluster_of(num_workers: int = 1) -> Iterator[Cluster]:
         for name, value in {**ENVIRONMENT, "RAY_TMPDIR": folder}.items():
             patch.setenv(name, value)
         patch.delenv("RAY_ADDRESS", raising=False)
-        cluster = _started(num_workers)
+        cluster = start_nodes(num_workers)
         try:
             yield cluster
         finally:
             cluster.shutdown()
-
-
-def _started(num_workers: int) -> Cluster:
-    """Tried again where the machine is too busy for Ray's 30 s."""
-    for left in reversed(range(START_TRIES)):
-        cluster = Cluster()
-        try:
-            cluster.add_node(num_cpus=0, include_dashboard=False)
-            for _ in range(num_workers):
-                cluster.add_node(num_cpus=2)
-            return cluster
-        except Exception as error:  # Ray raises a bare Exception here
-            cluster.shutdown()
-            if not left or "timed out during startup" not in str(error):
-                raise
-    raise AssertionError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

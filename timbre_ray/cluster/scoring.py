@@ -52,22 +52,15 @@ class RemoteScore:
         deadline = time.monotonic() + UNAVAILABLE_S
         while True:
             try:
-                return self._answer()
-            except ray.exceptions.ActorUnavailableError as error:
-                if time.monotonic() > deadline:
+                return ray.get(self.ref)
+            except ray.exceptions.RayTaskError as error:
+                raise ScoringFailedError(error.cause if isinstance(error.cause, BaseException) else error) from None
+            except ray.exceptions.RayActorError as error:
+                gone_for_good = not isinstance(error, ray.exceptions.ActorUnavailableError)
+                if gone_for_good or time.monotonic() > deadline:
                     raise ScoringFailedError(error) from None
             time.sleep(RESENT_AFTER_S)
             self.ref = self._submit()
-
-    def _answer(self) -> dict[str, Any]:
-        try:
-            return ray.get(self.ref)
-        except ray.exceptions.ActorUnavailableError:
-            raise
-        except ray.exceptions.RayTaskError as error:
-            raise ScoringFailedError(error.cause if isinstance(error.cause, BaseException) else error) from None
-        except ray.exceptions.RayActorError as error:
-            raise ScoringFailedError(error) from None
 
 
 class ScorerPool:

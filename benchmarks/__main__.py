@@ -1,6 +1,7 @@
 """``python -m benchmarks --out reports/speed [ROW ...]``: measures the rows, each in a process of its own, and writes the table.
 
-A row that fails says so in the table and the others go on; the exit code is then 1.
+A row that fails says so in the table and the others go on; the exit code is then 1. Rows that need a GPU keep what was measured
+where there was one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import platform
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from benchmarks.measure import ENVIRONMENT, ROOT
 
 #: A row that takes longer is stopped and counted as failed.
 LIMIT_S = 900
+NOT_MEASURED = "not measured: no GPU at hand"
 
 
 def cpu_name() -> str:
@@ -31,11 +34,17 @@ def cpu_name() -> str:
     return f"{names[0]}, {len(names)} cores" if names else platform.processor() or platform.machine()
 
 
+def gpu_name() -> str | None:
+    import torch  # a parent of many rows needs it for this alone
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
 def measured(name: str, repeats: int) -> dict[str, Any]:
     """One row, here, as JSON data."""
     row = rows.load(name)
-    if row.measure is None:
-        return {"title": row.title, "setup": row.setup, "status": "not measured", "figures": []}
+    if row.needs_gpu and gpu_name() is None:
+        return {"title": row.title, "setup": row.setup, "status": NOT_MEASURED, "figures": []}
     try:
         figures = [{**dataclasses.asdict(f), "median": f.median, "met": f.met} for f in row.measure(repeats)]
     except Exception as error:
@@ -57,12 +66,27 @@ def run_row(name: str, repeats: int) -> dict[str, Any]:
     return json.loads(result.stdout.strip().splitlines()[-1])
 
 
+def record(path: Path, name: str, repeats: int, found: dict[str, Any]) -> bool:
+    """Writes a row's JSON; not over what a GPU measured, where there is none now."""
+    if found["status"] == NOT_MEASURED and path.is_file():
+        return False
+    gpu = f"{gpu_name()}; " if rows.load(name).needs_gpu and gpu_name() else ""
+    about = {
+        "row": name, "position": list(rows.MODULES).index(name), "machine": gpu + cpu_name(),
+        "command": f"python -m benchmarks --repeats {repeats} {name}",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }  # fmt: skip
+    path.write_text(json.dumps({**about, **found}, indent=1) + "\n")
+    return True
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(rows.MODULES)}; default: all")
     parser.add_argument("--out", type=Path, default=Path("reports/speed"))
     parser.add_argument("--repeats", type=int, default=5, help="repetitions of either side")
     parser.add_argument("--here", action="store_true", help="one row in this process, as a line of JSON")
+    parser.add_argument("--in-process", action="store_true", help="all rows in this process: models are loaded once")
     options = parser.parse_args()
     if unknown := set(options.rows) - set(rows.MODULES):
         parser.error(f"rows {sorted(unknown)}: must be of {', '.join(rows.MODULES)}")
@@ -72,15 +96,12 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     failures = 0
     for name in options.rows or rows.MODULES:
-        found = run_row(name, options.repeats)
+        start = time.monotonic()
+        found = (measured if options.in_process else run_row)(name, options.repeats)
         failures += found["status"] == "failed"
-        about = {
-            "row": name, "position": list(rows.MODULES).index(name), "machine": cpu_name(), "threads": 1,
-            "command": f"python -m benchmarks --repeats {options.repeats} {name}",
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        }  # fmt: skip
-        (options.out / f"{name}.json").write_text(json.dumps({**about, **found}, indent=1) + "\n")
-        print(f"{name}: {found['status']}", flush=True)
+        if not record(options.out / f"{name}.json", name, options.repeats, found):
+            continue
+        print(f"{name}: {found['status']} in {time.monotonic() - start:.0f} s", flush=True)
     print(table.write(options.out))
     return 1 if failures else 0
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import scipy.linalg
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers import AudioLDM2Pipeline
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -38,8 +40,8 @@ from timbre_ray.train.dreambooth import INSTANCE, PRIOR
 @torch.no_grad()
 def latents_of(pipeline: AudioLDM2Pipeline, path: Path) -> tuple[Tensor, Tensor]:
     """Scaled posterior mean and deviation of one file, each (1, channels, time, mel)."""
-    waveform = normalise_waveform(read_audio(path))
-    posterior = pipeline.vae.encode(log_mel(waveform[None])[:, None]).latent_dist
+    waveform = normalise_waveform(read_audio(path))[None].to(pipeline.vae.device)
+    posterior = pipeline.vae.encode(log_mel(waveform)[:, None]).latent_dist
     factor = pipeline.vae.config.scaling_factor
     return posterior.mean * factor, posterior.std * factor
 
@@ -48,7 +50,7 @@ def latents_of(pipeline: AudioLDM2Pipeline, path: Path) -> tuple[Tensor, Tensor]
 def text_of(pipeline: AudioLDM2Pipeline, prompt: str) -> tuple[Tensor, Tensor, Tensor]:
     """LOA (1, 8, dim), T5's states (1, length, dim) and their mask (1, length), by the pipeline's own encoding."""
     t5, mask, loa = pipeline.encode_prompt(
-        prompt=prompt, device="cpu", num_waveforms_per_prompt=1, do_classifier_free_guidance=False
+        prompt=prompt, device=pipeline.vae.device, num_waveforms_per_prompt=1, do_classifier_free_guidance=False
     )
     return loa, t5, mask
 
@@ -59,8 +61,8 @@ def _item(
     """One example: noised latents' parts (latents, noise, timestep) and its text."""
     row = int(torch.randint(len(files), (1,), generator=generator))
     mean, std = latents_of(pipeline, files[row])
-    posterior_noise, noise = torch.randn(mean.shape, generator=generator), torch.randn(mean.shape, generator=generator)
-    timestep = torch.randint(pipeline.scheduler.config.num_train_timesteps, (1,), generator=generator)
+    posterior_noise, noise = (torch.randn(mean.shape, generator=generator).to(mean.device) for _ in range(2))
+    timestep = torch.randint(pipeline.scheduler.config.num_train_timesteps, (1,), generator=generator).to(mean.device)
     return mean + std * posterior_noise, noise, timestep, text_of(pipeline, prompt)
 
 
@@ -72,6 +74,8 @@ def train(
 
     instance, prior: files and their prompt. A batch of ``spec.batch_size`` is that many accumulated items more.
     """
+    AcceleratorState._reset_state(reset_partial_state=True)  # one process trains many times here
+    accelerator = Accelerator(mixed_precision=spec.mixed_precision, cpu=pipeline.vae.device.type == "cpu")
     parameters = [p for p in unet.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=spec.lr, weight_decay=spec.weight_decay)
     unet.train()
@@ -83,11 +87,12 @@ def train(
             items = [_item(pipeline, *source, generator_for(seed, stream, draw)) for stream, source, _ in sources]
             latents, noise, timesteps = (torch.cat([item[i] for item in items]) for i in range(3))
             loa, t5, mask = _padded([item[3] for item in items])
-            predicted = unet(
-                pipeline.scheduler.add_noise(latents, noise, timesteps), timesteps, encoder_hidden_states=loa,
-                encoder_hidden_states_1=t5, encoder_attention_mask_1=mask,
-            ).sample  # fmt: skip
-            losses = F.mse_loss(predicted, noise, reduction="none").mean((1, 2, 3))
+            with accelerator.autocast():
+                predicted = unet(
+                    pipeline.scheduler.add_noise(latents, noise, timesteps), timesteps, encoder_hidden_states=loa,
+                    encoder_hidden_states_1=t5, encoder_attention_mask_1=mask,
+                ).sample  # fmt: skip
+            losses = F.mse_loss(predicted.float(), noise, reduction="none").mean((1, 2, 3))
             loss = sum(weight * value for (_, _, weight), value in zip(sources, losses, strict=True)) / num_items
             loss.backward()
             total += loss.item()
@@ -113,12 +118,13 @@ def _padded(texts: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor,
 @torch.no_grad()
 def condition_of(pipeline: AudioLDM2Pipeline, prompt: str) -> tuple[Tensor, Tensor]:
     """What GPT-2 reads of a prompt: (1, length, dim) and its mask (1, length)."""
-    clap = pipeline.tokenizer([prompt], padding="max_length", truncation=True, return_tensors="pt")
+    device = pipeline.vae.device
+    clap = pipeline.tokenizer([prompt], padding="max_length", truncation=True, return_tensors="pt").to(device)
     features = pipeline.text_encoder.get_text_features(clap.input_ids, attention_mask=clap.attention_mask).pooler_output[:, None]
-    tokens = pipeline.tokenizer_2([prompt], padding=True, truncation=True, return_tensors="pt")
+    tokens = pipeline.tokenizer_2([prompt], padding=True, truncation=True, return_tensors="pt").to(device)
     t5 = pipeline.text_encoder_2(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
     projected = pipeline.projection_model(
-        hidden_states=features, hidden_states_1=t5, attention_mask=torch.ones(1, 1, dtype=torch.long),
+        hidden_states=features, hidden_states_1=t5, attention_mask=tokens.attention_mask.new_ones(1, 1),
         attention_mask_1=tokens.attention_mask,
     )  # fmt: skip
     return projected.hidden_states, projected.attention_mask
@@ -138,7 +144,8 @@ def teach(
             total = 0.0
             for row in rows:
                 with torch.no_grad():
-                    truth = audiomae.loa_of_waveform(normalise_waveform(read_audio(files[row]))[None])
+                    waveform = normalise_waveform(read_audio(files[row]))[None].to(pipeline.vae.device)
+                    truth = audiomae.loa_of_waveform(waveform)
                 loss = F.mse_loss(rollout(gpt2, *condition_of(pipeline, prompt)), truth) / len(rows)
                 loss.backward()
                 total += loss.item()
@@ -158,12 +165,13 @@ def generate(
     pipeline.scheduler = new_sampling_scheduler(backbone, sampler)
     clips = []
     for i in range(num_clips):
+        noise = clip_noise(seed, i, backbone.latent_shape)[None].to(backbone.device, pipeline.unet.dtype)
         audio = pipeline(
-            prompt, negative_prompt=sampler.negative_prompt, latents=clip_noise(seed, i, backbone.latent_shape)[None],
+            prompt, negative_prompt=sampler.negative_prompt, latents=noise,
             num_inference_steps=sampler.num_inference_steps, guidance_scale=sampler.guidance_scale,
             audio_length_in_s=backbone.clip_samples / 16_000, output_type="pt",
         ).audios  # fmt: skip
-        clips.append(torch.as_tensor(audio).reshape(-1)[: backbone.clip_samples])
+        clips.append(torch.as_tensor(audio).float().cpu().reshape(-1)[: backbone.clip_samples])
     pipeline.scheduler = backbone.new_scheduler()
     return normalise_waveform(torch.stack(clips))
 

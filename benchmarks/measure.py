@@ -54,8 +54,9 @@ class Row:
     title: str
     setup: str
     """What both sides do, and with how much of it."""
-    measure: Callable[[int], list[Figure]] | None = None
-    """Repetitions -> figures. None: not measured, for the reason in ``setup``."""
+    measure: Callable[[int], list[Figure]]
+    """Repetitions -> figures."""
+    needs_gpu: bool = False
 
 
 def in_turns(ours: Callable[[], float], theirs: Callable[[], float], repeats: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

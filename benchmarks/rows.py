@@ -1,4 +1,4 @@
-"""The rows, in the order of the table: name -> the module whose ``ROW`` it is, imported on use."""
+"""The rows, in the order of the table: name -> where it is, imported on use."""
 
 from __future__ import annotations
 
@@ -7,16 +7,25 @@ import importlib
 from benchmarks.measure import Row
 
 MODULES = {
-    "training-step": "training_step",
-    "ablation": "ablation",
-    "overhead": "overhead",
-    "command-line": "command_line",
-    "generation": "generation",
-    "scoring": "scoring",
-    "teacher-forcing": "teacher",
-    "shared-gpu": "shared_gpu",
+    "training-step": "training_step:ROW",
+    "gpu-training-step": "gpu.training_step:BASE",
+    "gpu-training-step-large": "gpu.training_step:LARGE",
+    "ablation": "ablation:ROW",
+    "overhead": "overhead:ROW",
+    "command-line": "command_line:ROW",
+    "generation": "generation:ROW",
+    "gpu-generation": "gpu.generation:BASE",
+    "gpu-generation-large": "gpu.generation:LARGE",
+    "scoring": "scoring:ROW",
+    "teacher-forcing": "teacher:ROW",
+    "gpu-teacher-forcing": "gpu.teacher:ROW",
+    "gpu-limits": "gpu.limits:ROW",
+    "gpu-kernels": "gpu.kernels:ROW",
+    "shared-gpu": "gpu.shared:ROW",
+    "gpu-methods": "gpu.methods:ROW",
 }
 
 
 def load(name: str) -> Row:
-    return importlib.import_module(f"benchmarks.{MODULES[name]}").ROW
+    module, _, attribute = MODULES[name].partition(":")
+    return getattr(importlib.import_module(f"benchmarks.{module}"), attribute)

@@ -199,13 +199,15 @@ class TrialStages:
                 gpt2.transformer.requires_grad_(True)
             torch.manual_seed(self.spec.seed)  # the adapter's first weights
             self.method.attach(unet, spec)
-            prior, encoded = self.prior(), self.encode()
+            prior = self.prior()
+            instance = self._examples("encode", self.encode().key, self.prompts.instance)
+            remembered = self._examples(prior.stage, prior.key, prior.prompt) if prior else None
             resume_from, reached = self._checkpoint(run_key, wanted)
             history: list[dict[str, float]] = []
             clock = time.perf_counter()
+            self.backbone.set_aside()
             for row in train(
-                unet, self.backbone.new_scheduler(), self._examples("encode", encoded.key, self.prompts.instance),
-                self._examples(prior.stage, prior.key, prior.prompt) if prior else None, spec, seed=self.spec.seed,
+                unet, self.backbone.new_scheduler(), instance, remembered, spec, seed=self.spec.seed,
                 device=self.device, gpt2=gpt2, resume_from=resume_from, checkpoint_every_s=CHECKPOINT_EVERY_S,
             ):  # fmt: skip
                 history.append(row)
@@ -214,6 +216,7 @@ class TrialStages:
                     spent = {"seconds": time.perf_counter() - clock, "work": self.keys.clips_trained(step - reached)}
                     self._publish_weights(step, unet, gpt2, history, spent)
                     yield step, list(history)
+                    self.backbone.set_aside()  # what the audio of this step was made with
                     clock, reached = time.perf_counter(), max(step, reached)
             shutil.rmtree(resume_from.parent, ignore_errors=True)
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import yaml
 from diffusers import AudioLDM2Pipeline
-from published import write_audiomae, write_checkpoint
 
+from benchmarks.published import write_audiomae, write_checkpoint
 from timbre_ray.ledger import Ledger
 from timbre_ray.store import Store
 

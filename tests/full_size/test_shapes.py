@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from published import SIZES, build_scheduler, build_unet
 from transformers import GPT2Config, GPT2Model
 
+from benchmarks.published import SIZES, build_scheduler, build_unet
 from timbre_ray.methods import METHODS
 from timbre_ray.methods.lora import attach, target_modules
 from timbre_ray.model_sizes import PUBLISHED_SIZES

@@ -49,7 +49,7 @@ def test_a_failing_row_says_so_and_the_others_go_on(tmp_path: Path, monkeypatch:
     assert "| Broken | | failed: ValueError: no / sound | | |" in text
     assert "| Fine: x | at least 2 | **2.5 (2 to 3)** | 3 | measured |" in text
     assert "| Fine: y | at most 0.5 s | 1 s, missed | 1 | measured |" in text
-    assert "| Several LoRA arms on one GPU | | not measured | | |" in text
+    assert "| 4 LoRA arms on one GPU, audioldm2-large | | not measured: no GPU at hand | | |" in text
 
 
 def test_every_row_of_the_table_is_there() -> None:

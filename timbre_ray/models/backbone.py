@@ -6,13 +6,15 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import gc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AudioLDM2Pipeline, AudioLDM2UNet2DConditionModel, AutoencoderKL, DDIMScheduler
 from diffusers.utils import logging as diffusers_logging
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GPT2LMHeadModel, SpeechT5HifiGan
 from transformers.utils import logging as transformers_logging
 
@@ -44,7 +46,10 @@ class Embeddings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """An AudioLDM2 pipeline and its AudioMAE. Shared by all trials of a process: whoever trains a part copies it first."""
+    """An AudioLDM2 pipeline and its AudioMAE. Shared by all trials of a process: whoever trains a part copies it first.
+
+    On a GPU a part may lie aside in main memory (``set_aside``); asked for, it comes back.
+    """
 
     pipeline: AudioLDM2Pipeline
     audiomae: AudioMAE
@@ -53,19 +58,34 @@ class Backbone:
 
     @property
     def unet(self) -> AudioLDM2UNet2DConditionModel:
-        return self.pipeline.unet
+        return self._at_work(self.pipeline.unet)
 
     @property
     def vae(self) -> AutoencoderKL:
-        return self.pipeline.vae
+        return self._at_work(self.pipeline.vae)
 
     @property
     def vocoder(self) -> SpeechT5HifiGan:
-        return self.pipeline.vocoder
+        return self._at_work(self.pipeline.vocoder)
 
     @property
     def language_model(self) -> GPT2LMHeadModel:
-        return self.pipeline.language_model
+        return self._at_work(self.pipeline.language_model)
+
+    def _at_work(self, part: nn.Module) -> Any:
+        """The same part, on the device."""
+        return nn.Module.to(part, self.device)  # diffusers' own ``to`` warns of modules to spare, and names none
+
+    def set_aside(self) -> None:
+        """Moves every part to main memory and gives the GPU's back: a trained copy needs the room, and other trials may share the
+        GPU. Nothing happens on the CPU."""
+        if torch.device(self.device).type == "cpu":
+            return
+        for part in (*self.pipeline.components.values(), self.audiomae):
+            if isinstance(part, nn.Module):
+                nn.Module.to(part, "cpu")
+        gc.collect()  # recorded graphs hold on to each other
+        torch.cuda.empty_cache()
 
     @property
     def clip_samples(self) -> int:
@@ -83,10 +103,10 @@ class Backbone:
 
     def copy_unet(self) -> AudioLDM2UNet2DConditionModel:
         """In float32, to be trained."""
-        return copy.deepcopy(self.unet).float()
+        return self._at_work(copy.deepcopy(self.pipeline.unet).float())
 
     def copy_language_model(self) -> GPT2LMHeadModel:
-        return copy.deepcopy(self.language_model)
+        return self._at_work(copy.deepcopy(self.pipeline.language_model))
 
     @torch.no_grad()
     def encode_audio(self, waveform: Tensor, batch_size: int = 8) -> tuple[Tensor, Tensor]:
@@ -101,12 +121,15 @@ class Backbone:
     @torch.no_grad()
     def loa(self, waveform: Tensor, layers: str = "last3", batch_size: int = 16) -> Tensor:
         """waveform: (num_clips, samples) -> true LOA (num_clips, 8, loa_dim), on the CPU."""
-        return torch.cat([self.audiomae.loa_of_waveform(w.to(self.device), layers).cpu() for w in waveform.split(batch_size)])
+        audiomae = self._at_work(self.audiomae)
+        return torch.cat([audiomae.loa_of_waveform(w.to(self.device), layers).cpu() for w in waveform.split(batch_size)])
 
     @torch.no_grad()
     def embed(self, prompt: str, language_model: GPT2LMHeadModel | None = None, pad_to: int | None = None) -> Embeddings:
         """Reads one prompt as ``AudioLDM2Pipeline.encode_prompt`` does; ``pad_to`` pads T5's tokens (for negative prompts)."""
         pipe = self.pipeline
+        for part in (pipe.text_encoder, pipe.text_encoder_2, pipe.projection_model):
+            self._at_work(part)
         clap = pipe.tokenizer([prompt], padding="max_length", truncation=True, return_tensors="pt").to(self.device)
         clap_text = pipe.text_encoder.get_text_features(clap.input_ids, attention_mask=clap.attention_mask).pooler_output[:, None]
         padding = {"padding": "max_length", "max_length": pad_to} if pad_to else {"padding": True}
@@ -151,10 +174,10 @@ def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
         pipeline = AudioLDM2Pipeline.from_pretrained(folder, language_model=language_model)
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
-        if isinstance(part, torch.nn.Module):
+        if isinstance(part, nn.Module):
             part.float().eval().requires_grad_(False)
     for part in (pipeline.unet, pipeline.vae, pipeline.vocoder):
-        torch.nn.Module.to(part, getattr(torch, spec.dtype))  # diffusers' own warns of modules to spare, and names none
+        nn.Module.to(part, getattr(torch, spec.dtype))
     pipeline.to(device)
     audiomae = AudioMAE.from_pretrained(audiomae_path(spec)).to(device).requires_grad_(False)
     _check_fit(spec, language_model, audiomae)

@@ -7,6 +7,7 @@ from diffusers import AudioLDM2UNet2DConditionModel, DDIMScheduler, DPMSolverMul
 from torch import Tensor
 
 from timbre_ray.data.features import normalise_waveform
+from timbre_ray.models import cuda_graphs
 from timbre_ray.models.backbone import Backbone, Embeddings
 from timbre_ray.models.griffin_lim import invert_mel
 from timbre_ray.specs import SamplerSpec
@@ -46,6 +47,7 @@ def generate(
     The noise of clip i is ``clip_noise(seed, i)``. Raises FloatingPointError if the model's output is not finite.
     """
     waveforms, clean = [], []
+    unet = cuda_graphs.for_generation(unet, backbone.device)
     for start in range(0, num_clips, sampler.batch_size):
         count = min(sampler.batch_size, num_clips - start)
         latents = torch.stack([clip_noise(seed, start + i, backbone.latent_shape) for i in range(count)]).to(backbone.device)

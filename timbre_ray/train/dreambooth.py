@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import AutocastKwargs
 from diffusers import AudioLDM2UNet2DConditionModel, DDIMScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
+from timbre_ray.models import cuda_graphs
 from timbre_ray.models.backbone import Embeddings
 from timbre_ray.models.language import rollout
 from timbre_ray.specs import DreamboothSpec
@@ -34,7 +37,7 @@ class Examples:
 
 
 def diffusion_loss(
-    unet: nn.Module, scheduler: DDIMScheduler, examples: Examples, batch_size: int, generator: torch.Generator,
+    unet: Callable[..., Any], scheduler: DDIMScheduler, examples: Examples, batch_size: int, generator: torch.Generator,
     gpt2: GPT2LMHeadModel | None = None, true_loa_probability: float = 0.0,
 ) -> Tensor:  # fmt: skip
     """Epsilon loss of ``batch_size`` clips drawn with replacement; with ``gpt2`` its LOA is predicted with gradient."""
@@ -55,6 +58,20 @@ def diffusion_loss(
         encoder_hidden_states_1=prompt.t5.expand(batch_size, -1, -1), encoder_attention_mask_1=prompt.mask.expand(batch_size, -1),
     ).sample  # fmt: skip
     return F.mse_loss(predicted.float(), noise.float())
+
+
+def _of_one_length(instance: Examples, prior: Examples | None) -> tuple[Examples, Examples | None]:
+    """T5's states of the shorter prompt padded under their mask: one graph serves both."""
+    if prior is None:
+        return instance, None
+    length = max(examples.prompt.t5.shape[1] for examples in (instance, prior))
+
+    def padded(examples: Examples) -> Examples:
+        prompt, more = examples.prompt, length - examples.prompt.t5.shape[1]
+        longer = dataclasses.replace(prompt, t5=F.pad(prompt.t5, (0, 0, 0, more)), mask=F.pad(prompt.mask, (0, more)))
+        return dataclasses.replace(examples, prompt=longer)
+
+    return padded(instance), padded(prior)
 
 
 def trained_parameters(unet: nn.Module, gpt2: nn.Module | None) -> dict[str, nn.Parameter]:
@@ -82,7 +99,8 @@ def train(
     again, so that the caller sees every step once. Raises FloatingPointError when a loss is not finite.
     """
     AcceleratorState._reset_state(reset_partial_state=True)  # a warm worker may have trained in another precision
-    accelerator = Accelerator(mixed_precision=spec.mixed_precision, cpu=device == "cpu")
+    autocast = AutocastKwargs(cache_enabled=not cuda_graphs.is_cuda(device))
+    accelerator = Accelerator(mixed_precision=spec.mixed_precision, cpu=device == "cpu", kwargs_handlers=[autocast])
     parameters = trained_parameters(unet, gpt2)
     assert parameters, "no weight requires a gradient: the method's attach was not called"
     optimizer = torch.optim.AdamW(parameters.values(), lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
@@ -90,6 +108,11 @@ def train(
     start, history = checkpoint.load(resume_from, parameters, optimizer, scaler) if resume_from else (0, [])
     model, optimizer = accelerator.prepare(unet, optimizer)
     model.train()
+    if cuda_graphs.is_cuda(device):
+        instance, prior = _of_one_length(instance, prior)
+        for parameter in parameters.values():
+            parameter.grad = torch.zeros_like(parameter)
+    predict = cuda_graphs.for_training(model, device)
     yield from history
     saved = time.monotonic()
     for step in range(start, spec.steps):
@@ -102,7 +125,7 @@ def train(
                 generator = checkpoint.generator_for(seed, stream, draw)
                 with accelerator.autocast():
                     loss = diffusion_loss(
-                        model, scheduler, examples, spec.batch_size, generator, gpt2, spec.true_loa_probability
+                        predict, scheduler, examples, spec.batch_size, generator, gpt2, spec.true_loa_probability
                     )
                 accelerator.backward(weight * loss / spec.gradient_accumulation)
                 losses[name] += loss.item() / spec.gradient_accumulation
@@ -111,7 +134,7 @@ def train(
             raise FloatingPointError(f"dreambooth: the loss is {total} at step {step + 1}; lower dreambooth.lr (now {spec.lr:g})")
         accelerator.clip_grad_norm_(parameters.values(), spec.max_grad_norm)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=not cuda_graphs.is_cuda(device))
         history.append({"step": step + 1, "loss": total, **losses})
         if resume_from and time.monotonic() - saved >= checkpoint_every_s:
             checkpoint.save(resume_from, step + 1, parameters, optimizer, history, scaler)

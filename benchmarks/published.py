@@ -5,6 +5,7 @@ The tokenizers are the miniature's: the published vocabularies are weights too, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from transformers import (
     ClapFeatureExtractor,
     ClapModel,
     GPT2Config,
+    GPT2LMHeadModel,
     GPT2Model,
     SpeechT5HifiGan,
     SpeechT5HifiGanConfig,
@@ -50,8 +52,9 @@ SIZES = {
 }  # fmt: skip
 
 
-def build_unet(size: Published, device: str = "meta") -> AudioLDM2UNet2DConditionModel:
-    with torch.device(device):
+def build_unet(size: Published, device: str | None = "meta") -> AudioLDM2UNet2DConditionModel:
+    """device: None for the one that the caller has chosen."""
+    with torch.device(device) if device else contextlib.nullcontext():
         return AudioLDM2UNet2DConditionModel(
             sample_size=128, in_channels=8, out_channels=8, layers_per_block=2, block_out_channels=(128, 256, 384, 640),
             attention_head_dim=8, cross_attention_dim=(size.cross_attention_dim,) * 4,
@@ -67,9 +70,21 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-def write_checkpoint(folder: Path, name: str = "audioldm2") -> int:
-    """A whole pipeline in the hub's own layout (GPT-2 without its head) in half precision; returns its number of parameters."""
+def write_checkpoint(folder: Path, name: str = "audioldm2", device: str = "cpu") -> int:
+    """A whole pipeline in the hub's own layout (GPT-2 without its head) in half precision; returns its number of parameters.
+
+    device: where the random weights are drawn.
+    """
     torch.manual_seed(0)
+    with torch.device(device):
+        pipeline = build_pipeline(name, GPT2Model)
+    models = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    return sum(p.numel() for model in models for p in model.parameters())
+
+
+def build_pipeline(name: str, language_model: type[GPT2Model] | type[GPT2LMHeadModel]) -> AudioLDM2Pipeline:
+    """Random weights on the device that the caller has chosen."""
     t5 = T5Config(
         vocab_size=32_128, d_model=1024, d_kv=64, d_ff=2816, num_layers=24, num_heads=16, feed_forward_proj="gated-gelu",
         is_encoder_decoder=False, use_cache=False,
@@ -82,18 +97,20 @@ def write_checkpoint(folder: Path, name: str = "audioldm2") -> int:
         in_channels=1, out_channels=1, latent_channels=8, block_out_channels=(128, 256, 512), layers_per_block=2,
         down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3, scaling_factor=0.4110932946205139,
     )  # fmt: skip
-    pipeline = AudioLDM2Pipeline(
-        vae=vae, text_encoder=ClapModel(ClapConfig()), text_encoder_2=T5EncoderModel(t5), language_model=GPT2Model(GPT2Config(max_new_tokens=8)),
-        projection_model=AudioLDM2ProjectionModel(512, 1024, 768), unet=build_unet(SIZES[name], device="cpu"),
+    return AudioLDM2Pipeline(
+        vae=vae, text_encoder=ClapModel(ClapConfig()), text_encoder_2=T5EncoderModel(t5),
+        language_model=language_model(GPT2Config(max_new_tokens=8)),
+        projection_model=AudioLDM2ProjectionModel(512, 1024, 768), unet=build_unet(SIZES[name], device=None),
         tokenizer=AutoTokenizer.from_pretrained(MINI / "tokenizer"), tokenizer_2=AutoTokenizer.from_pretrained(MINI / "tokenizer_2"),
         feature_extractor=ClapFeatureExtractor(), scheduler=build_scheduler(), vocoder=SpeechT5HifiGan(vocoder),
     )  # fmt: skip
-    models = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
-    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    return sum(p.numel() for model in models for p in model.parameters())
+
+
+def build_audiomae() -> AudioMAE:
+    """ViT-B/16 over ten seconds, as the published encoder is."""
+    return AudioMAE(num_frames=1024, embed_dim=768, depth=12, num_heads=12)
 
 
 def write_audiomae(folder: Path) -> None:
-    """ViT-B/16 over ten seconds, as the published encoder is."""
     torch.manual_seed(0)
-    AudioMAE(num_frames=1024, embed_dim=768, depth=12, num_heads=12).save_pretrained(folder)
+    build_audiomae().save_pretrained(folder)

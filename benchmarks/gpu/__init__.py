@@ -1,0 +1,1 @@
+"""The rows that need a GPU, at the published sizes with random weights."""

@@ -72,7 +72,7 @@ def record(path: Path, name: str, repeats: int, found: dict[str, Any]) -> bool:
         return False
     gpu = f"{gpu_name()}; " if rows.load(name).needs_gpu and gpu_name() else ""
     about = {
-        "row": name, "position": list(rows.MODULES).index(name), "machine": gpu + cpu_name(),
+        "row": name, "machine": gpu + cpu_name(),
         "command": f"python -m benchmarks --repeats {repeats} {name}",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }  # fmt: skip

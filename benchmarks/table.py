@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rows import MODULES
+
 HEAD = """# Speed
 
 Written by `make speed`. Each row is ours against the peers' way ([benchmarks/baseline.py](../../benchmarks/baseline.py)) in one
@@ -18,16 +20,21 @@ What was tried and what did not work: [log.md](log.md).
 
 def write(folder: Path) -> Path:
     """Reads every row's JSON in ``folder``; returns the README written beside them."""
-    found = sorted((json.loads(path.read_text()) for path in folder.glob("*.json")), key=lambda row: row["position"])
+    found = sorted((json.loads(path.read_text()) for path in folder.glob("*.json")), key=lambda row: list(MODULES).index(row["row"]))
     lines = [HEAD, "| row | goal | found | repetitions | kind |", "|:--|:--|:--|--:|:--|"]
     for row in found:
         lines += _lines(row)
     lines += ["", "## How"]
     for row in found:
-        lines += ["", f"**{row['title']}.** {row['setup']} `{row['command']}`; {row['machine']}, {row['date']}."]
+        lines += ["", f"**{row['title']}.** {row['setup']} `{row['command']}`; {row['machine']}, {row['date']}.{_note(row)}"]
     path = folder / "README.md"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def _note(row: dict[str, Any]) -> str:
+    """What somebody wrote into the JSON of a row afterwards."""
+    return f" **{row['note']}**" if "note" in row else ""
 
 
 def _lines(row: dict[str, Any]) -> list[str]:

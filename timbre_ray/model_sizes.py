@@ -18,9 +18,12 @@ from timbre_ray.specs import BackboneSpec, DreamboothSpec, TrialSpec
 FLOAT32 = 4  # bytes
 #: Of AdamW: two moments.
 ADAMW_STATES = 2
-#: Activations that one clip's training step keeps for the backward pass, as a share of the U-Net's weights: 1.20 at the base
-#: shape and 1.51 at the large one, counted over the tensors that autograd saves (float32, without checkpointing, 10.24 s).
-ACTIVATIONS_PER_CLIP = 1.5
+#: The optimizer's and the CUDA graph's own (models/cuda_graphs.py).
+GRADIENTS = 2
+#: What a training step keeps for its backward pass, as shares of the U-Net's weights in float32: of any batch, and of each clip of 10.24 s.
+#: In float32 it is counted over the tensors that autograd saves (1.20 at the base shape, 1.51 at the large one). Under autocast the
+#: weights' casts are kept too; read off the large shape on an H100 (reports/speed, "Every method"), rounded up.
+ACTIVATIONS = {"no": (0.0, 1.5), "bf16": (0.6, 0.25), "fp16": (0.6, 0.25)}
 AUDIOMAE_PARAMETERS = 86_000_000  # ViT-B/16
 PUBLISHED_FRAMES, FRAMES_PER_S = 1024, 100
 SAMPLES_PER_S, BYTES_PER_SAMPLE = 16_000, 2
@@ -94,16 +97,19 @@ def clip_seconds(spec: BackboneSpec) -> float:
 def training_memory(spec: TrialSpec, size: ModelSize) -> int | None:
     """Bytes on the device that one trial needs at its peak, roughly; None where the adapter's size is not known.
 
-    All weights in float32, a second U-Net that trains and a third that plays what is scored; gradients, AdamW's states and the
-    activations of a batch. Sampling keeps no activations; what it needs is taken to fit where training's were.
+    Either the whole pipeline before training; or the copy of the U-Net that trains with its gradients, AdamW's states and the activations
+    of a batch, and beside it the U-Net that plays what is scored meanwhile. Sampling keeps no activations; what it needs is taken to
+    fit where training's were.
     """
     trained = size.trained(spec.dreambooth)
     if trained is None:
         return None
-    weights = size.total + AUDIOMAE_PARAMETERS + 2 * size.unet
-    states = trained * (1 + ADAMW_STATES)
-    activations = ACTIVATIONS_PER_CLIP * size.unet * spec.dreambooth.batch_size
-    return math.ceil(FLOAT32 * (weights + states + activations))
+    generates = FLOAT32 if spec.backbone.dtype == "float32" else FLOAT32 // 2
+    whole = FLOAT32 * (size.total - size.unet + AUDIOMAE_PARAMETERS) + generates * size.unet
+    of_any, of_each = ACTIVATIONS[spec.dreambooth.mixed_precision]
+    activations = size.unet * (of_any + of_each * spec.dreambooth.batch_size)
+    training = FLOAT32 * (size.unet + trained * (GRADIENTS + ADAMW_STATES) + activations)
+    return math.ceil(max(whole, training + generates * size.unet))
 
 
 def checkpoint_bytes(spec: DreamboothSpec, size: ModelSize) -> int | None:

@@ -263,9 +263,9 @@ class TrialStages:
         """The U-Net after ``step`` steps, from the store; the backbone's own at step 0."""
         if step == 0:
             return self.backbone.unet
-        unet = self.backbone.copy_unet()
+        unet = self.backbone.copy_unet("cpu")  # its float32 has no need of the GPU, which may hold a training too
         self.method.load(unet, self.spec.dreambooth, self.store.get("dreambooth", self.dreambooth_key(step)).folder)
-        return torch.nn.Module.to(unet, self.device, self.backbone.unet.dtype).eval().requires_grad_(False)
+        return torch.nn.Module.to(unet, self.device, self.backbone.pipeline.unet.dtype).eval().requires_grad_(False)
 
     def pipeline(self, step: int) -> AudioLDM2Pipeline:
         """The whole model after ``step`` steps as a plain pipeline in float32: adapters merged, nothing of ours in it."""

@@ -101,9 +101,10 @@ class Backbone:
     def new_scheduler(self) -> DDIMScheduler:
         return DDIMScheduler.from_config(self.pipeline.scheduler.config)
 
-    def copy_unet(self) -> AudioLDM2UNet2DConditionModel:
-        """In float32, to be trained."""
-        return self._at_work(copy.deepcopy(self.pipeline.unet).float())
+    def copy_unet(self, device: str | None = None) -> AudioLDM2UNet2DConditionModel:
+        """In float32, to be trained. device: None for the backbone's."""
+        unet = copy.deepcopy(self.pipeline.unet)
+        return nn.Module.to(unet, device or self.device, torch.float32)
 
     def copy_language_model(self) -> GPT2LMHeadModel:
         return self._at_work(copy.deepcopy(self.pipeline.language_model))

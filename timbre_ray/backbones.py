@@ -57,15 +57,15 @@ def pipeline_folder(spec: BackboneSpec) -> Path:
     """The pipeline on this node's disk. Raises ValueError naming the key and the remedy if the hub does not bring it."""
     if spec.name == "mini":
         return MINI
-    return _local(spec.name, spec.revision, "backbone.name")
+    return local_path(spec.name, spec.revision, "backbone.name")
 
 
 def audiomae_path(spec: BackboneSpec) -> Path:
     """AudioMAE on this node's disk: the one that is named, the one beside the pipeline, or the published one."""
     if spec.audiomae is not None:
-        return _local(spec.audiomae, None, "backbone.audiomae")
+        return local_path(spec.audiomae, None, "backbone.audiomae")
     beside = pipeline_folder(spec) / "audiomae"
-    return beside if beside.is_dir() else _local(PUBLISHED_AUDIOMAE, None, "backbone.audiomae")
+    return beside if beside.is_dir() else local_path(PUBLISHED_AUDIOMAE, None, "backbone.audiomae")
 
 
 def pipeline_at_hand(spec: BackboneSpec) -> Path | None:
@@ -85,10 +85,15 @@ def at_hand(name: str, revision: str | None, file: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None  # else None, or a mark that the hub has no such file
 
 
-def _local(name: str, revision: str | None, key: str) -> Path:
-    """A path as it is; a hub id from the hub's cache, fetched by one process of the node while the others wait for it."""
+def local_path(name: str, revision: str | None, key: str) -> Path:
+    """A path as it is; a hub id from the hub's cache, fetched by one process of the node while the others wait for it.
+
+    Raises ValueError naming ``key`` and the remedy.
+    """
     if Path(name).exists():
         return Path(name)
+    if not _HUB_ID.fullmatch(name):
+        raise ValueError(f"{key}={name!r}: no such folder or file, and no hub id (owner/name)")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -18,13 +18,15 @@ from typing import Any
 
 import torch
 
+from timbre_ray.backbones import local_path
 from timbre_ray.classifier_specs import ClassifierSpec, InstrumentDataSpec
 from timbre_ray.data.features import HOP
 from timbre_ray.data.nsynth import FAMILIES, SPLITS, read_notes, split_folder
 from timbre_ray.data.recordings import DatasetError, Window
 from timbre_ray.data.songs import Song, find_songs, songs_of, split_songs
 from timbre_ray.evaluate.classification import Evaluation, measure, measure_mixtures
-from timbre_ray.identity import MINI, folder_digest
+from timbre_ray.identity import MINI, file_digest, folder_digest
+from timbre_ray.models.audiomae import AudioMAE
 from timbre_ray.models.classifier import InstrumentClassifier
 from timbre_ray.train.classifier import Row, confidences, train_classifier
 from timbre_ray.train.classifier_examples import Examples, draw_mixtures, mixture_examples, single_examples
@@ -42,18 +44,21 @@ EVALUATION_SEED = 1000
 
 
 def train(
-    data: InstrumentDataSpec, spec: ClassifierSpec, *, out: Path, work: Path, audiomae: Path = MINI_AUDIOMAE, device: str = "cpu",
+    data: InstrumentDataSpec, spec: ClassifierSpec, *, out: Path, work: Path, audiomae: str = str(MINI_AUDIOMAE), device: str = "cpu",
     command: str = "", say: Say = print,
 ) -> list[Row]:  # fmt: skip
-    """Writes a classifier's folder, whole or not at all; -> the log. Raises FileExistsError if ``out`` is there already."""
+    """Writes a classifier's folder, whole or not at all; -> the log. Raises FileExistsError if ``out`` is there already.
+
+    audiomae: a folder of ``AudioMAE.save_pretrained``, published weights in timm's layout or an original ``.pth``, or a hub id.
+    """
     check_free(out)
-    _check_audiomae(audiomae)
+    listens = _in_our_layout(local_path(audiomae, None, "--audiomae"), work)
     for split in SPLITS:
         split_folder(data.nsynth, split)
     songs = find_songs(data.folders)
     song_splits = split_songs(songs)
-    cache = FeatureCache(work, audiomae, device)
-    num_samples = _heard_samples(audiomae)
+    cache = FeatureCache(work, listens, device)
+    num_samples = _heard_samples(listens)
     windows = {split: list(_windows(data, songs, song_splits, split, num_samples)) for split in ("train", "valid")}
     for split, own in windows.items():
         if not own:
@@ -68,11 +73,11 @@ def train(
     model, log = train_classifier(classes, examples["train"], examples["valid"], spec, device=device, on_epoch=_every_tenth(say))
     kept = max(log, key=lambda row: row["valid_map"])
     training = {
-        "spec": dataclasses.asdict(spec), "rename": dict(data.rename), "audiomae": folder_digest(audiomae), "kept_epoch": kept,
+        "spec": dataclasses.asdict(spec), "rename": dict(data.rename), "audiomae": folder_digest(listens), "kept_epoch": kept,
         "windows": {split: dict(sorted(Counter(w.label for w in own).items())) for split, own in windows.items()},
         "songs": song_splits, "command": command,
     }  # fmt: skip
-    _publish(out, model.cpu(), audiomae, training, log)
+    _publish(out, model.cpu(), listens, training, log)
     return log
 
 
@@ -139,10 +144,16 @@ def _heard_samples(audiomae: Path) -> int:
     return json.loads((audiomae / "config.json").read_text())["num_frames"] * HOP
 
 
-def _check_audiomae(folder: Path) -> None:
-    for name in AUDIOMAE_FILES:
-        if not (folder / name).is_file():
-            raise ValueError(f"--audiomae {folder}: no {name} in it; a folder written by AudioMAE.save_pretrained is needed")
+def _in_our_layout(audiomae: Path, work: Path) -> Path:
+    """The folder itself, or published weights rewritten into one, once, under ``work``."""
+    if AudioMAE.wrote(audiomae):
+        return audiomae
+    digest = folder_digest(audiomae) if audiomae.is_dir() else file_digest(audiomae)
+    folder = work / f"audiomae-{digest}"
+    if not folder.exists():
+        with whole_folder(folder) as part:
+            AudioMAE.from_pretrained(audiomae).save_pretrained(part)
+    return folder
 
 
 def _read_training(classifier: Path) -> dict[str, Any]:

@@ -44,8 +44,8 @@ def train(
         list[str] | None, typer.Option(metavar="FAMILY=CLASS", help="Another name for a family of NSynth; may be repeated.")
     ] = None,
     audiomae: Annotated[
-        Path | None,
-        typer.Option(help="AudioMAE to listen through, as AudioMAE.save_pretrained writes it; default: the miniature's."),
+        str | None,
+        typer.Option(help="AudioMAE to listen through: a folder, an original .pth or a hub id in timm's layout; default: the miniature's."),
     ] = None,
     work: Work = Path("store/classifier"),
     epochs: Annotated[int, typer.Option(help="Passes over the examples.")] = 120,
@@ -72,7 +72,7 @@ def train(
             epochs=epochs, batch_size=batch_size, lr=lr, mixtures=mixtures, class_weights=class_weights, seed=seed
         )
         log = classifier_runs.train(
-            _data(nsynth, folder, rename), spec, out=out, work=work, audiomae=audiomae or classifier_runs.MINI_AUDIOMAE,
+            _data(nsynth, folder, rename), spec, out=out, work=work, audiomae=audiomae or str(classifier_runs.MINI_AUDIOMAE),
             device=classifier_runs.resolve_device(device), command=_command(), say=typer.echo,
         )  # fmt: skip
         typer.echo(f"{len(log)} epochs; classifier: {out}")

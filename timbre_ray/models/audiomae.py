@@ -56,11 +56,16 @@ class AudioMAE(nn.Module):
     def save_pretrained(self, folder: Path) -> None:
         saved.write(folder, self.config, self.vit.state_dict())
 
+    @staticmethod
+    def wrote(path: Path) -> bool:
+        """Is it a folder of ``save_pretrained``? Its ``config.json`` names the frames; timm's does not."""
+        config = path / "config.json"
+        return config.is_file() and "num_frames" in json.loads(config.read_text(encoding="utf-8"))
+
     @classmethod
     def from_pretrained(cls, path: Path) -> AudioMAE:
-        """Ours (``config.json`` names the frames), timm's layout, or an original checkpoint: see ``audiomae_weights``."""
-        ours = (path / "config.json").is_file() and "num_frames" in json.loads((path / "config.json").read_text())
-        config, state = saved.read(path) if ours else audiomae_weights.read(path)
+        """A folder of ``save_pretrained``, timm's layout, or an original checkpoint: see ``audiomae_weights``."""
+        config, state = saved.read(path) if cls.wrote(path) else audiomae_weights.read(path)
         model = cls(**config)
         model.vit.load_state_dict(state)
         return model.eval()

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import timm
+import torch
 from instruments import HEARD, RATE_HZ, sound
 from typer.testing import CliRunner
 
 from timbre_ray.cli import app
 from timbre_ray.identity import folder_digest
+from timbre_ray.models.audiomae import AudioMAE
 from timbre_ray.models.classifier import InstrumentClassifier
 
 
@@ -69,6 +72,25 @@ def test_from_notes_to_a_report(trained: Path, nsynth: Path, songs: Path, audiom
     assert svg.count("<svg") == 1 and (tmp_path / "report" / "confusion.png").stat().st_size > 1000
 
 
+def test_published_weights_are_listened_through(trained: Path, nsynth: Path, songs: Path, tmp_path: Path) -> None:
+    """The original checkpoint's layout, rewritten once; the classifier is a judge by itself, whatever became of the checkpoint."""
+    torch.manual_seed(0)
+    size = {"embed_dim": 64, "depth": 3, "num_heads": 1}
+    vit = timm.models.VisionTransformer(img_size=(128, 128), patch_size=16, in_chans=1, num_classes=0, global_pool="avg", **size)
+    torch.save({"model": vit.state_dict()}, tmp_path / "pretrained.pth")
+    arguments = ("--work", tmp_path / "work", "--audiomae", tmp_path / "pretrained.pth", "--epochs", "2", "--device", "cpu")
+    code, said = run("train", nsynth, "--out", tmp_path / "mine", *arguments)
+    assert code == 0, said
+    listens = AudioMAE.from_pretrained(tmp_path / "mine" / "audiomae")
+    assert listens.config == {"num_frames": 128, **size}
+    assert torch.equal(listens.vit.blocks[1].attn.qkv.weight, vit.blocks[1].attn.qkv.weight)
+    (rewritten,) = (tmp_path / "work").glob("audiomae-*")
+    before = rewritten.stat().st_mtime_ns
+    assert run("train", nsynth, "--out", tmp_path / "again", *arguments)[0] == 0 and rewritten.stat().st_mtime_ns == before
+    code, said = run("train", nsynth, "--out", tmp_path / "none", "--audiomae", tmp_path / "missing", "--work", tmp_path / "work")
+    assert code == 2 and "--audiomae=" in said and not (tmp_path / "none").exists()
+
+
 def test_nothing_is_written_over(trained: Path, nsynth: Path, audiomae: Path, tmp_path: Path) -> None:
     before = folder_digest.__wrapped__(trained)
     code, said = run("train", nsynth, "--out", trained, "--work", tmp_path / "work", "--audiomae", audiomae)
@@ -89,7 +111,7 @@ def test_a_failed_training_leaves_nothing_behind(nsynth: Path, audiomae: Path, t
         (["--folder", "chinese lute"], "--folder 'chinese lute': must be CLASS=DIR"),
         (["--folder", "lute=absent"], "lute=absent: no such folder of recordings"),
         (["--rename", "keybord=piano"], "--rename keybord: no family of NSynth; nearest: keyboard"),
-        (["--audiomae", "absent"], "--audiomae absent: no config.json in it"),
+        (["--audiomae", "absent"], "--audiomae='absent': no such folder or file, and no hub id (owner/name)"),
         (["--epochs", "0"], "epochs=0: must be at least 1"),
     ],
 )

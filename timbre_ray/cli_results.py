@@ -82,12 +82,12 @@ def generate(
         str, typer.Option("--from", metavar="TRIAL_ID_OR_ARM", help="A finished trial, or an arm (its first seed).")
     ],
     num: Annotated[int, typer.Option("-n", "--num", min=1, help="Clips.")] = 4,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")] = Path("out"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must not be there yet.")] = Path("out"),
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     storage: Storage = None,
     results: ResultsRoot = Path("results"),
 ) -> None:
-    """Generate clips with the model of a finished trial.
+    """Generate clips with the model of a finished trial: WAV files, each with a JSON file that says what it is.
 
     \b
     Example:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import soundfile
+
 from timbre_ray.evaluate.scorer import Pending, ScoreRequest, score_floor
-from timbre_ray.specs import TrialSpec
+from timbre_ray.specs import TrialSpec, as_dict
 from timbre_ray.stages import Lazy, Progress, TrialStages
 from timbre_ray.store import Store
-from timbre_ray.whole import whole_folder
+from timbre_ray.whole import check_free, whole_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,16 +72,25 @@ def baseline(spec: TrialSpec, *, store: Store, device: str = "cpu") -> dict[str,
 def generate_from(
     spec: TrialSpec, prompt: str, *, step: int, num_clips: int, seed: int, out: Path, store: Store, device: str = "cpu"
 ) -> list[Path]:
-    """Plays a trial's weights after ``step`` steps: FLAC clips and clips.json in ``out``; returns the clips' paths."""
+    """Plays a trial's weights after ``step`` steps: 16-bit WAV files in ``out``, each with a JSON file of its own that says what it is;
+    returns the paths of the WAV files. Raises FileExistsError if ``out`` holds anything: nothing is written over.
+    """
+    check_free(out)
     spec = dataclasses.replace(spec, evaluate=dataclasses.replace(spec.evaluate, seed=seed))
     stages = TrialStages(spec, store, device)
     artifact = stages.generate_prompt(step, prompt, num_clips, Lazy(lambda: stages.trained_unet(step)))
-    out.mkdir(parents=True, exist_ok=True)
-    copied = []
-    for source in sorted(artifact.folder.glob("clip_*.flac")):
-        copied.append(Path(shutil.copy(source, out / source.name)))
-    shutil.copy(artifact.file("clips.json"), out / "clips.json")
-    return copied
+    about = {
+        "prompt": prompt, "seed": seed, "step": step, "method": spec.dreambooth.method, "trained_with_seed": spec.seed,
+        "backbone": spec.backbone.name, "sampler": as_dict(spec.evaluate.sampler), "artifact": f"generate/{artifact.key}",
+    }  # fmt: skip
+    names = []
+    with whole_folder(out) as folder:
+        for clip, source in enumerate(sorted(artifact.folder.glob("clip_*.flac"))):
+            samples, rate_hz = soundfile.read(source, dtype="int16")  # as they are stored: no rounding
+            names.append(f"{source.stem}.wav")
+            soundfile.write(folder / names[-1], samples, rate_hz)
+            (folder / f"{source.stem}.json").write_text(json.dumps({**about, "clip": clip}, indent=2) + "\n", encoding="utf-8")
+    return [out / name for name in names]
 
 
 def export(spec: TrialSpec, *, step: int, out: Path, store: Store) -> None:

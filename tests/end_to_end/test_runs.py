@@ -180,9 +180,14 @@ def test_a_finished_trial_plays(undisturbed: Path) -> None:
     command = [COMMAND, "generate", "--from", "mixed", "A recording of a piano with sks flute.", "-n", "2", "-o", "out"]
     result = subprocess.run(command, cwd=undisturbed, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
-    assert json.loads((undisturbed / "out" / "clips.json").read_text())["prompt"] == "A recording of a piano with sks flute."
-    samples, rate_hz = soundfile.read(undisturbed / "out" / "clip_0001.flac")
+    about = json.loads((undisturbed / "out" / "clip_0001.json").read_text())
+    assert about["prompt"] == "A recording of a piano with sks flute." and (about["clip"], about["method"]) == (1, "mixclass_prior")
+    samples, rate_hz = soundfile.read(undisturbed / "out" / "clip_0001.wav")
     assert (len(samples), rate_hz) == (40_960, 16_000) and np.abs(samples).max() > 0.1
+    stored, _ = soundfile.read(undisturbed / "store" / "artifacts" / about["artifact"] / "clip_0001.flac")
+    assert np.array_equal(samples, stored)
+    again = subprocess.run(command, cwd=undisturbed, capture_output=True, text=True, timeout=300, check=False)
+    assert again.returncode == 2 and "out: is there already, and is not written over" in again.stderr
 
 
 def test_a_finished_trial_loads_as_a_pipeline(undisturbed: Path) -> None:

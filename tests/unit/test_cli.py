@@ -117,7 +117,7 @@ def test_generate_finds_the_first_seed_of_an_arm(sweep_file, monkeypatch):
 
     def generate_from(spec, prompt, *, step, num_clips, seed, out, store):
         asked.update(seed=spec.seed, step=step, num=num_clips, store=store.root)
-        return [out / "clip_0000.flac"]
+        return [out / "clip_0000.wav"]
 
     import timbre_ray
 
@@ -127,7 +127,7 @@ def test_generate_finds_the_first_seed_of_an_arm(sweep_file, monkeypatch):
     result = runner.invoke(cli.app, ["generate", "--from", "large-gpt2", "A recording of a sks flute.", "-n", "2", "-o", "clips"])
     assert result.exit_code == 0, result.output
     assert asked == {"seed": 0, "step": 25, "num": 2, "store": Path("store").resolve()}
-    assert "clips/clip_0000.flac" in result.output
+    assert "clips/clip_0000.wav" in result.output
 
 
 def test_generate_names_the_nearest_arm(sweep_file):

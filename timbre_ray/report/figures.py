@@ -21,7 +21,7 @@ from timbre_ray.specs import digest
 # Okabe and Ito's colour-blind safe palette without its yellow; marks differ too, so colour is never alone.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
-INK, FAINT = "#1a1a19", "#8a8a86"
+INK, FAINT, PAPER = "#1a1a19", "#8a8a86", "#fcfbf8"
 MAX_LABELS = 14
 """Beyond so many rows, names would cover each other; the tables name them."""
 WIDTH_IN, HEIGHT_IN = 5.6, 3.4
@@ -246,7 +246,7 @@ def as_svg(figure: Figure, name: str, title: str, description: str) -> str:
     inner = re.sub(r'id="', f'id="{prefix}-', inner)
     inner = re.sub(r"(url\(|href=\")#", rf"\g<1>#{prefix}-", inner)
     inner = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font: \1px var(--sans, sans-serif)", inner)
-    inner = inner.replace(INK, "currentColor").replace(FAINT, f"var(--faint, {FAINT})")
+    inner = inner.replace(INK, "currentColor").replace(FAINT, f"var(--faint, {FAINT})").replace(PAPER, f"var(--paper, {PAPER})")
     for index, color in enumerate(SERIES):
         inner = inner.replace(color, f"var(--series-{index}, {color})")
     width, height = (inches * 72 for inches in figure.get_size_inches())

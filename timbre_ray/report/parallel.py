@@ -12,7 +12,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from timbre_ray.report.claims import number
-from timbre_ray.report.figures import FAINT, INK, LABEL_PT, SERIES, WIDTH_IN, Drawing, as_svg, rc
+from timbre_ray.report.figures import FAINT, INK, LABEL_PT, PAPER, SERIES, WIDTH_IN, Drawing, as_svg, rc
 from timbre_ray.report.importances import Drawn, Search
 from timbre_ray.report.pareto import dominates, losses
 from timbre_ray.run_specs import RangeSpec
@@ -87,8 +87,9 @@ def _draw_axes(axes: Axes, named: Sequence[tuple[str, Mapping[str, float]]]) -> 
         axes.annotate(name, (place, 1), xytext=(0, 8 + 11 * (place % 2)), textcoords="offset points", ha="center",
                       fontsize=LABEL_PT, color=INK, annotation_clip=False)  # fmt: skip
         for text, height in ticks.items():
+            ground = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.8}  # else lines run through the words
             axes.annotate(text, (place, height), xytext=(4, 0), textcoords="offset points", va="center", fontsize=TICK_PT,
-                          color=INK, annotation_clip=False)  # fmt: skip
+                          color=INK, annotation_clip=False, bbox=ground, zorder=5)  # fmt: skip
     axes.set_xlim(0, len(named) - 1)
     axes.set_ylim(-0.02, 1.02)
     axes.set_axis_off()

@@ -161,6 +161,18 @@ def test_a_large_search_says_how_much_of_it_is_drawn(tmp_path: Path, monkeypatch
     assert whole.svg.count("<path") - part.svg.count("<path") == 18
 
 
+def test_importances_of_a_large_search_are_of_a_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path, ONE, num_trials=31)
+    seen: list[list[str]] = []
+    monkeypatch.setattr(importances, "_shares", lambda trials, *_: seen.append([t.trial_id for t in trials]) or {"a": (1.0,)})
+    whole = found(folder)
+    monkeypatch.setattr(importances, "MAX_TRIALS", 16)
+    part = found(folder)
+    assert len(whole.trials) == len(part.trials) == len(seen[0]) == 31
+    assert seen[1] == [f"search-{number:03}" for number in range(0, 31, 2)]
+    assert part.sentence.startswith("Over 16 of 31 finished trials, spread evenly from the first to the last, a matters most")
+
+
 def test_neither_torch_nor_ray_is_imported_and_nothing_is_printed(tmp_path: Path) -> None:
     folder = write(tmp_path, ONE, num_trials=MIN_TRIALS)
     code = (

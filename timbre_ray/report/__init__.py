@@ -43,7 +43,7 @@ def build_tables(
     results: Path, store: Store, out: Path, *, baseline: str | None = None, margin: float | None = None
 ) -> Findings:
     """Write the tables alone into ``out``; returns what they were made of. Arguments and errors as of ``build``."""
-    from timbre_ray.report import comparisons, effect_forms, effects, importances, paper, spread, tables, textforms
+    from timbre_ray.report import arms, comparisons, effect_forms, effects, importances, paper, spread, tables, textforms
     from timbre_ray.report.findings import Findings
     from timbre_ray.report.results import load
 
@@ -53,12 +53,14 @@ def build_tables(
         results=measured,
         tables=tables.build_all(measured, paper.load(results / "paper_values.yaml", measured)),
         contrasts=comparisons.contrast_all(measured, baseline=baseline, margin=margin),
+        arm_lines=arms.gather(measured),
         spreads=spread.gather(measured, store),
         effects=effects.gather(measured, margin=margin),
         search=importances.gather(measured),
     )
     textforms.write_all(findings.tables, measured, out)
     textforms.write_contrasts(findings.contrasts, out)
+    textforms.write_frame(arms.frame(findings.arm_lines), out / "arms.csv")
     textforms.write_frame(spread.frame(findings.spreads), out / "clips.csv")
     if findings.effects:
         effect_forms.write(findings.effects, out)

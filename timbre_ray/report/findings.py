@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from timbre_ray.report.arms import Line
 from timbre_ray.report.comparisons import Contrasts
 from timbre_ray.report.effects import Effects
 from timbre_ray.report.importances import Search
@@ -17,6 +18,7 @@ class Findings:
     results: Results
     tables: tuple[Table, ...]
     contrasts: Contrasts
+    arm_lines: tuple[Line, ...]
     spreads: tuple[Spread, ...]
     effects: Effects | None
     """None for a sweep that is no ablation by factors."""

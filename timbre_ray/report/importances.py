@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from timbre_ray.report.results import Results
@@ -17,6 +18,8 @@ if TYPE_CHECKING:  # a report of an ablation must not cost the time of optuna
     import optuna
 
 MIN_TRIALS = 15
+MAX_TRIALS = 300
+"""The forest takes seconds for so many, half a minute for a thousand and more than in proportion beyond."""
 SEED = 0
 READING = (
     "Optuna’s importances (fANOVA): the share of the score’s variance over the space that one setting alone accounts for, by a "
@@ -53,7 +56,10 @@ class Search:
             return f"{len(self.trials)} trials have finished; importances are not estimated from fewer than {MIN_TRIALS}."
         first = next(iter(self.objectives))
         key, (share, *_) = next(iter(self.shares.items()))
-        return f"Over {len(self.trials)} finished trials {key} matters most for {first}, with a share of {share:.2f}."
+        of_all = f"Over {len(self.trials)} finished trials"
+        if len(self.trials) > MAX_TRIALS:
+            of_all = f"Over {MAX_TRIALS} of {len(self.trials)} finished trials, spread evenly from the first to the last,"
+        return f"{of_all} {key} matters most for {first}, with a share of {share:.2f}."
 
     @property
     def headers(self) -> tuple[str, ...]:
@@ -80,7 +86,8 @@ def gather(results: Results) -> Search | None:
         if set(point) == set(space) and inside(point, drawn_from):
             values = tuple(trial["evaluations"][-1]["metrics"][metric] for metric in objectives)
             trials.append(Drawn(trial_id=trial["trial_id"], point=point, values=values))
-    shares = _shares(trials, objectives, drawn_from) if len(trials) >= MIN_TRIALS else {}
+    spread = [trials[place] for place in sorted({round(p) for p in np.linspace(0, len(trials) - 1, MAX_TRIALS)})]
+    shares = _shares(spread, objectives, drawn_from) if len(trials) >= MIN_TRIALS else {}
     return Search(objectives=objectives, space=space, trials=tuple(trials), shares=shares) if trials else None
 
 
@@ -107,7 +114,7 @@ def _shares(
         optuna.importance.get_param_importances(study, evaluator=evaluator, target=lambda trial, i=i: trial.values[i])
         for i in range(len(objectives))
     ]
-    return {key: tuple(shares[key] for shares in found) for key in found[0]}
+    return {key: tuple(float(shares[key]) for shares in found) for key in found[0]}
 
 
 def _even(

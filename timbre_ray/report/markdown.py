@@ -40,6 +40,7 @@ def render(findings: Findings, judgements: Sequence[Judgement]) -> str:
     for table in findings.tables:
         notes = "<br>".join(escape_markdown(note) for note in table.notes)
         parts += [f"### Table {table.number}. {escape_markdown(table.title)}", markdown(table), *([notes] if notes else [])]
+    parts.append("Every score of every arm with the interval of its mean: [tables/arms.csv](tables/arms.csv).")
     if findings.spreads:
         parts += ["## Clips that stand apart", _spread_table(findings.spreads), spread.READING]
     parts.append("## Made with")

@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from timbre_ray.report import claims, effect_figure, effect_forms, importances, parallel, pareto, spread, summary, textforms
+from timbre_ray.report import arms, claims, effect_figure, effect_forms, importances, parallel, pareto, spread, summary, textforms
 from timbre_ray.report.claims import Judgement
 from timbre_ray.report.figures import Drawing
 from timbre_ray.report.findings import Findings
@@ -35,6 +35,8 @@ def render(
     return environment.get_template("page.html.j2").render(
         results=results,
         tables=findings.tables,
+        arms=arms,
+        arm_lines=findings.arm_lines,
         judgements=judgements,
         contrasts=findings.contrasts,
         spreads=findings.spreads,

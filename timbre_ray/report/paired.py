@@ -7,6 +7,7 @@ the spread is what remains within the targets. So an interval speaks of other se
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ class PairedDifference:
         """95 % interval of the mean difference (Student's t)."""
         if self.standard_error is None:
             return None
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, self.degrees_of_freedom)) * self.standard_error
+        half = _t_factor(self.degrees_of_freedom) * self.standard_error
         return self.mean - half, self.mean + half
 
     @property
@@ -62,6 +63,12 @@ class PairedDifference:
         num_targets = len(self.by_target)
         wanted = math.ceil((z * self.spread / gap) ** 2 / num_targets)
         return max(1, wanted - math.ceil(self.num_pairs / num_targets))
+
+
+@functools.cache
+def _t_factor(degrees_of_freedom: int) -> float:
+    """Looked up thousands of times in a large report, for few numbers of seeds."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom))
 
 
 def paired_difference(by_target: Mapping[str, Sequence[float] | np.ndarray]) -> PairedDifference:

@@ -7,13 +7,14 @@ import typing
 from collections.abc import Iterator, Mapping
 
 from docs_tools.fields import Field, doc_of, fields_of, type_words
+from timbre_ray.ablation import AblationSpec
 from timbre_ray.run_specs import RunSpec, SearchSpec
 from timbre_ray.specs import TrialSpec
 from timbre_ray.sweep import _KEYS
 
 HEAD = """# Sweep files
 
-Written by `python -m docs_tools` from `timbre_ray/specs.py` and `timbre_ray/run_specs.py`. A key's name ends in its unit where it has
+Written by `python -m docs_tools` from `timbre_ray/specs.py`, `ablation.py` and `run_specs.py`. A key's name ends in its unit where it has
 one (`_s` seconds, `_db` decibels). An unknown key, a wrong type or a value out of bounds is refused with the file, the key, the value
 and the nearest choice. Paths are looked up beside the sweep's file first.
 
@@ -24,6 +25,7 @@ SECTIONS = {
     "name": "Names the sweep's results and report: letters, digits and `.` `_` `-`.",
     "base": "What every arm has; every key below [base](#base) is part of a result's identity.",
     "arms": "Arm -> what differs from base (`{}` for nothing). Mappings merge, all else replaces. Without it one arm, `base`.",
+    "ablation": "Instead of arms: [factors](#ablation), each on or off, that make them; the report has their effects.",
     "grid": "Dotted key -> list of values (`seed: [0, 1, 2]`): every arm at every point. Any key of base, without `base.`.",
     "search": "Instead of a grid: [Optuna](#search) over settings of the one arm.",
     "run": "[Where and how](#run) it runs; never part of a result's identity.",
@@ -35,7 +37,7 @@ def sweep_page() -> str:
         raise ValueError(f"docs_tools/sweep_page.py: SECTIONS={list(SECTIONS)}: must say what each of {list(_KEYS)} is")
     sections = [f"| `{name}` | {words} |" for name, words in SECTIONS.items()]
     table = "\n".join(["| section | what it holds |", "|:--|:--|", *sections])
-    groups = [*_groups("base", TrialSpec), *_groups("search", SearchSpec), *_groups("run", RunSpec)]
+    groups = [*_groups("base", TrialSpec), *_groups("ablation", AblationSpec), *_groups("search", SearchSpec), *_groups("run", RunSpec)]
     return HEAD + table + "\n\n" + "\n\n".join(groups) + "\n"
 
 

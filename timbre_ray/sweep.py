@@ -1,4 +1,5 @@
-"""YAML -> validated trials. ``base``, ``arms`` and ``grid`` are the identity of results; ``run``, where and how, never is.
+"""YAML -> validated trials. ``base``, ``arms`` (or an ``ablation``, which makes them) and ``grid`` are the identity of results;
+``run``, where and how, never is.
 
     # Question: does a class prior keep the piano?
     name: ablation
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from timbre_ray.ablation import AblationSpec, idle
 from timbre_ray.backbones import resolved_backbone
 from timbre_ray.classifier_choice import resolved_classifier
 from timbre_ray.clip_sets import recording_digests, resolved_clips, target_name
@@ -29,7 +31,7 @@ from timbre_ray.vggish_choice import resolved_vggish
 
 __all__ = ["PlannedTrial", "RangeSpec", "RunSpec", "SearchSpec", "Sweep", "SweepError", "load_sweep"]
 
-_KEYS = ("name", "base", "arms", "grid", "search", "run")
+_KEYS = ("name", "base", "arms", "ablation", "grid", "search", "run")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _QUESTION = re.compile(r"#\s*Question:\s*(.*\S)")
 
@@ -59,6 +61,8 @@ class Sweep:
     arms: tuple[str, ...]
     trials: tuple[PlannedTrial, ...]
     """Breadth first over seeds: every arm of the first seed comes first. Of a search, the base arm alone (see ``suggested``)."""
+    ablation: AblationSpec | None
+    """What made the arms; None where they were written out."""
     search: SearchSpec | None
     run: RunSpec
     text: str
@@ -93,7 +97,7 @@ def load_sweep(path: Path | str, *, clips: str | None = None) -> Sweep:
     question = _QUESTION.match(text)
     return Sweep(
         name=data["name"], question=question[1] if question else "", path=path, arms=tuple(arms), trials=tuple(trials),
-        search=search, run=run, text=text,
+        ablation=reader.ablation, search=search, run=run, text=text,
     )  # fmt: skip
 
 
@@ -106,21 +110,38 @@ class _Reader:
         self._recordings = functools.cache(recording_digests)
         self.problems = [f"{key}={data[key]!r}: unknown key; {nearest(key, _KEYS)}" for key in data if key not in _KEYS]
         self._check_name("name", data.get("name"))
+        self.ablation = self._ablation()
 
-    def arms(self) -> dict[str, Mapping[str, Any]]:
+    def arms(self) -> dict[str, list[tuple[Mapping[str, Any], str]]]:
+        """Arm -> what is laid over base, in order, and where in the file it stands."""
+        if self.ablation is not None:
+            factors = self.ablation.factors
+            return {arm: [(factors[name], f"ablation.factors.{name}") for name in on] for arm, on in self.ablation.arms.items()}
         arms = self._section("arms") or {"search" if self._data.get("search") else "base": {}}
         for name, values in arms.items():
             self._check_name(f"arms.{name}", name)
             if values is not None and not isinstance(values, Mapping):
                 self.problems.append(f"arms.{name}={values!r}: must be a mapping of what differs from base; {{}} for nothing")
-        return {str(name): values if isinstance(values, Mapping) else {} for name, values in arms.items()}
+        return {str(name): [(values, f"arms.{name}")] if isinstance(values, Mapping) else [] for name, values in arms.items()}
+
+    def _ablation(self) -> AblationSpec | None:
+        values = self._section("ablation")
+        if not values:
+            return None
+        if self._data.get("arms"):
+            self.problems.append("ablation: it makes the arms, and arms are written out as well; keep one of the two")
+        ablation, problems = check(AblationSpec, Tree(dict(values), {}), "ablation")
+        self.problems += problems
+        return ablation
 
     def trials(self) -> list[PlannedTrial]:
         base, points = Tree({}, {}).merged(self._section("base"), "base"), list(self._points())
-        trees = {arm: base.merged(values, f"arms.{arm}") for arm, values in self.arms().items()}
+        trees = {arm: functools.reduce(lambda tree, layer: tree.merged(*layer), layers, base) for arm, layers in self.arms().items()}
         planned = [self._trial(arm, tree, point) for point in points for arm, tree in trees.items()]
         trials = [trial for trial in planned if trial is not None]
         self._check_distinct(trials)
+        if self.ablation is not None:
+            self.problems += idle(self.ablation, [(trial.arm, trial.key) for trial in trials])
         return trials
 
     def run(self) -> RunSpec | None:
@@ -137,7 +158,8 @@ class _Reader:
         if self._data.get("grid"):
             self.problems.append("grid: a search draws its own points; move the keys to search.space, or to base with one value")
         if len(arms := self.arms()) > 1:
-            self.problems.append(f"arms={list(arms)}: a search starts from one arm; put what varies into search.space")
+            section = "arms" if self.ablation is None else "ablation"
+            self.problems.append(f"{section}={list(arms)}: a search starts from one arm; put what varies into search.space")
         return search
 
     def check_search(self, search: SearchSpec, base: PlannedTrial) -> None:

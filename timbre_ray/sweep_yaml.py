@@ -64,7 +64,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], str]:
     if twice:
         raise SweepError(path, twice)
     if not isinstance(data, dict):
-        raise SweepError(path, ["a sweep is a mapping with the keys name, base, arms, grid, search, run"])
+        raise SweepError(path, ["a sweep is a mapping with the keys name, base, arms or ablation, grid, search, run"])
     return data, text
 
 

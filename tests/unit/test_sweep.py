@@ -268,13 +268,16 @@ def test_mistakes_in_a_search_are_named(problems, parts, words):
     assert any(problem.startswith(words) for problem in found), found
 
 
-@pytest.mark.parametrize(("name", "num_trials"), [("demo", 6), ("mini-ablation", 36), ("mini-search", 1)])
+@pytest.mark.parametrize(("name", "num_trials"), [("demo", 6), ("mini-ablation", 36), ("mini-factorial", 12), ("mini-search", 1)])
 def test_the_shipped_sweeps_load(name, num_trials):
     sweep = load_sweep(SHIPPED / f"{name}.yaml")
     assert sweep.name == name and sweep.question and len(sweep.trials) == num_trials
     assert all(t.spec.backbone.name == "mini" and t.spec.evaluate.num_clips == 20 for t in sweep.trials)
     assert (sweep.search is not None) == (name == "mini-search")
-    assert sweep.search is not None or sweep.arms == PAPER_ARMS
+    if name == "mini-factorial":
+        assert sweep.ablation is not None and sweep.arms == ("baseline", "teacher", "prior", "teacher+prior")
+    else:
+        assert sweep.search is not None or sweep.arms == PAPER_ARMS
 
 
 @pytest.fixture

@@ -205,6 +205,8 @@ def _sweep_record(sweep: Sweep) -> dict[str, Any]:
         "name": sweep.name, "question": sweep.question, "arms": list(sweep.arms), "text": sweep.text,
         "planned": sweep.search.num_trials if sweep.search else [trial.trial_id for trial in sweep.trials],
         "objectives": sweep.search.objectives if sweep.search else {},
+        "space": {key: dataclasses.asdict(dimension) for key, dimension in sweep.search.space.items()} if sweep.search else {},
+        "ablation": {"design": sweep.ablation.design, "arms": sweep.ablation.arms} if sweep.ablation else None,
         "run": dataclasses.asdict(sweep.run), "provenance": provenance(),
     }  # fmt: skip
 

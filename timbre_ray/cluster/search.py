@@ -14,7 +14,8 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from timbre_ray.ledger import Ledger
-from timbre_ray.run_specs import RangeSpec, SearchSpec
+from timbre_ray.run_specs import SearchSpec
+from timbre_ray.search_space import distributions, inside
 from timbre_ray.sweep import PlannedTrial, Sweep
 
 Plan = Callable[[Mapping[str, Any]], PlannedTrial]
@@ -87,11 +88,11 @@ class SearchHistory:
 def history_of(sweep: Sweep, ledger: Ledger) -> SearchHistory:
     """Reads the trials of this very search: records whose point, applied to the base arm of today, gives their own key."""
     assert sweep.search is not None
-    space = distributions(sweep.search)
+    space = distributions(sweep.search.space)
     measured, unfinished, trials = [], [], []
     for record in sorted(ledger.trials(), key=lambda r: r["started"]):
         point = {name: record["point"][name] for name in space if name in record["point"]}
-        planned = sweep.suggested(point) if set(point) == set(space) and _inside(point, space) else None
+        planned = sweep.suggested(point) if set(point) == set(space) and inside(point, space) else None
         if planned is None or planned.key != record["trial_key"]:
             continue
         if record["status"] == "finished" and record["evaluations"]:
@@ -109,7 +110,7 @@ def optuna_search(search: SearchSpec, history: SearchHistory) -> FailingOptunaSe
     logging.getLogger("ray.tune.search.optuna").setLevel(logging.ERROR)
     metrics, modes = list(search.objectives), list(search.objectives.values())
     searcher = FailingOptunaSearch(
-        space=distributions(search),
+        space=distributions(search.space),
         metric=metrics if len(metrics) > 1 else metrics[0],
         mode=modes if len(modes) > 1 else modes[0],
         points_to_evaluate=list(history.unfinished),
@@ -127,7 +128,7 @@ def asha(sweep: Sweep) -> ASHAScheduler | None:
     scheduler = sweep.search.scheduler
     if scheduler is None:
         return None
-    steps = distributions(sweep.search).get("dreambooth.steps")
+    steps = distributions(sweep.search.space).get("dreambooth.steps")
     last = int(steps.high) if steps is not None else max(t.spec.dreambooth.steps for t in sweep.trials)
     metric, mode = next(iter(sweep.search.objectives.items()))
     return ASHAScheduler(
@@ -152,24 +153,3 @@ def tune_config(sweep: Sweep, *, history: SearchHistory | None) -> tune.TuneConf
         num_samples=history.num_left(sweep.search),
         **common,
     )
-
-
-def distributions(search: SearchSpec) -> dict[str, optuna.distributions.BaseDistribution]:
-    return {key: _distribution(dimension) for key, dimension in search.space.items()}
-
-
-def _distribution(dimension: RangeSpec) -> optuna.distributions.BaseDistribution:
-    if dimension.type == "categorical":
-        return optuna.distributions.CategoricalDistribution(tuple(dimension.choices))
-    if dimension.type == "int":
-        return optuna.distributions.IntDistribution(dimension.low, dimension.high, log=dimension.log)
-    return optuna.distributions.FloatDistribution(dimension.low, dimension.high, log=dimension.log)
-
-
-def _inside(point: Mapping[str, Any], space: Mapping[str, optuna.distributions.BaseDistribution]) -> bool:
-    """False for a point that an edited search no longer covers."""
-    try:
-        optuna.create_trial(value=0.0, params=dict(point), distributions=dict(space))
-    except ValueError:
-        return False
-    return True

@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # importing the package must not cost the time of pandas
-    from timbre_ray.report.comparisons import Contrasts
-    from timbre_ray.report.results import Results
-    from timbre_ray.report.spread import Spread
-    from timbre_ray.report.tables import Table
+    from timbre_ray.report.findings import Findings
 
 from timbre_ray.store import Store
 
@@ -32,29 +29,41 @@ def build(results: Path, store: Path | Store, out: Path, *, baseline: str | None
     from timbre_ray.report import claims, figures, listening, markdown, page
 
     store = store if isinstance(store, Store) else Store(store)
-    measured, all_tables, contrasts, spreads = build_tables(results, store, out / "tables", baseline=baseline, margin=margin)
-    verdicts = claims.judge_all(measured)
-    (out / "report.md").write_text(markdown.render(measured, all_tables, verdicts, contrasts, spreads), encoding="utf-8")
+    findings = build_tables(results, store, out / "tables", baseline=baseline, margin=margin)
+    verdicts = claims.judge_all(findings.results)
+    (out / "report.md").write_text(markdown.render(findings, verdicts), encoding="utf-8")
     index = out / "index.html"
-    drawn = figures.draw_all(measured)
-    heard = listening.gather(measured, store)
-    index.write_text(page.render(measured, all_tables, verdicts, contrasts, spreads, drawn, heard), encoding="utf-8")
+    drawn = figures.draw_all(findings.results)
+    heard = listening.gather(findings.results, store)
+    index.write_text(page.render(findings, verdicts, drawn, heard), encoding="utf-8")
     return index
 
 
 def build_tables(
     results: Path, store: Store, out: Path, *, baseline: str | None = None, margin: float | None = None
-) -> tuple[Results, tuple[Table, ...], Contrasts, tuple[Spread, ...]]:
+) -> Findings:
     """Write the tables alone into ``out``; returns what they were made of. Arguments and errors as of ``build``."""
-    from timbre_ray.report import comparisons, paper, spread, tables, textforms
+    from timbre_ray.report import arms, comparisons, effect_forms, effects, importances, paper, spread, tables, textforms
+    from timbre_ray.report.findings import Findings
     from timbre_ray.report.results import load
 
     measured = load(results)
-    all_tables = tables.build_all(measured, paper.load(results / "paper_values.yaml", measured))
     margin = comparisons.DEFAULT_MARGIN if margin is None else margin
-    contrasts = comparisons.contrast_all(measured, baseline=baseline, margin=margin)
-    spreads = spread.gather(measured, store)
-    textforms.write_all(all_tables, measured, out)
-    textforms.write_contrasts(contrasts, out)
-    textforms.write_frame(spread.frame(spreads), out / "clips.csv")
-    return measured, all_tables, contrasts, spreads
+    findings = Findings(
+        results=measured,
+        tables=tables.build_all(measured, paper.load(results / "paper_values.yaml", measured)),
+        contrasts=comparisons.contrast_all(measured, baseline=baseline, margin=margin),
+        arm_lines=arms.gather(measured),
+        spreads=spread.gather(measured, store),
+        effects=effects.gather(measured, margin=margin),
+        search=importances.gather(measured),
+    )
+    textforms.write_all(findings.tables, measured, out)
+    textforms.write_contrasts(findings.contrasts, out)
+    textforms.write_frame(arms.frame(findings.arm_lines), out / "arms.csv")
+    textforms.write_frame(spread.frame(findings.spreads), out / "clips.csv")
+    if findings.effects:
+        effect_forms.write(findings.effects, out)
+    if findings.search and findings.search.shares:
+        textforms.write_frame(importances.frame(findings.search), out / "importances.csv")
+    return findings

@@ -7,10 +7,9 @@ import difflib
 from typing import Literal
 
 import pandas as pd
-from scipy import stats
 
 from timbre_ray.report.claims import DUET_RANK, FAD, METRIC_NAMES, PIANO, number
-from timbre_ray.report.paired import PairedDifference, paired_difference
+from timbre_ray.report.paired import PairedDifference, adjusted, paired_difference
 from timbre_ray.report.results import Results
 
 Verdict = Literal["better", "worse", "level", "cannot be told apart"]
@@ -38,24 +37,32 @@ class Contrast:
 
     @property
     def verdict(self) -> Verdict:
-        interval = self.difference.interval
-        if interval is None or self.p_adjusted is None:
-            return "cannot be told apart"
-        low, high = interval
-        if -self.margin < low and high < self.margin:
-            return "level"
-        if self.p_adjusted < FALSE_DISCOVERY_RATE:
-            return "better" if (self.difference.mean < 0) == LOWER_IS_BETTER[self.metric] else "worse"
-        return "cannot be told apart"
+        return judged(self.difference, margin=self.margin, p_adjusted=self.p_adjusted, lower_is_better=LOWER_IS_BETTER[self.metric])
 
     @property
     def verdict_text(self) -> str:
-        """The verdict; where none could be reached, about how many more seeds might reach one."""
-        more = self.difference.num_more_seeds(self.margin) if self.verdict == "cannot be told apart" else None
-        if more is None:
-            return self.verdict
-        how_many = f"about {more}" if more <= MANY_SEEDS else f"more than {MANY_SEEDS}"
-        return f"{self.verdict}: {how_many} more seed{'s' * (more > 1)}"
+        return self.verdict + more_seeds(self.difference, self.margin, self.verdict)
+
+
+def judged(difference: PairedDifference, *, margin: float, p_adjusted: float | None, lower_is_better: bool) -> Verdict:
+    interval = difference.interval
+    if interval is None or p_adjusted is None:
+        return "cannot be told apart"
+    low, high = interval
+    if -margin < low and high < margin:
+        return "level"
+    if p_adjusted < FALSE_DISCOVERY_RATE:
+        return "better" if (difference.mean < 0) == lower_is_better else "worse"
+    return "cannot be told apart"
+
+
+def more_seeds(difference: PairedDifference, margin: float, verdict: Verdict) -> str:
+    """What to add to a verdict: where none could be reached, about how many more seeds might reach one."""
+    more = difference.num_more_seeds(margin) if verdict == "cannot be told apart" else None
+    if more is None:
+        return ""
+    how_many = f"about {more}" if more <= MANY_SEEDS else f"more than {MANY_SEEDS}"
+    return f": {how_many} more seed{'s' * (more > 1)}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,10 +126,8 @@ def _contrast(results: Results, metric: str, arm: str, baseline: str, margin: fl
 
 
 def _corrected(drafts: list[Contrast]) -> tuple[Contrast, ...]:
-    tested = [draft for draft in drafts if draft.difference.p_value is not None]
-    adjusted = stats.false_discovery_control([draft.difference.p_value for draft in tested]) if tested else ()
-    values = {id(draft): float(p) for draft, p in zip(tested, adjusted, strict=True)}
-    return tuple(dataclasses.replace(draft, p_adjusted=values.get(id(draft))) for draft in drafts)
+    values = adjusted([draft.difference.p_value for draft in drafts])
+    return tuple(dataclasses.replace(draft, p_adjusted=p) for draft, p in zip(drafts, values, strict=True))
 
 
 def sentence(contrasts: Contrasts) -> str | None:

@@ -21,7 +21,7 @@ from timbre_ray.specs import digest
 # Okabe and Ito's colour-blind safe palette without its yellow; marks differ too, so colour is never alone.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
-INK, FAINT = "#1a1a19", "#8a8a86"
+INK, FAINT, PAPER = "#1a1a19", "#8a8a86", "#fcfbf8"
 MAX_LABELS = 14
 """Beyond so many rows, names would cover each other; the tables name them."""
 WIDTH_IN, HEIGHT_IN = 5.6, 3.4
@@ -84,7 +84,7 @@ def _over_steps(
     scores = frame[frame["metric"] == metric]
     if scores.empty:
         return None
-    with mpl.rc_context(_rc(f"{metric}-{target}")):
+    with mpl.rc_context(rc(f"{metric}-{target}")):
         figure, axes = _canvas([style.name for style in styles.values()])
         ends = []
         for label, style in styles.items():
@@ -112,7 +112,7 @@ def _over_steps(
         if floor is not None:
             _floor_line(axes, floor, horizontal=True)
         _label(axes, ends, tied=True)
-        svg = _svg(figure, f"{metric}-{target}", f"{title} over steps, {target}", _describe(scores, metric))
+        svg = as_svg(figure, f"{metric}-{target}", f"{title} over steps, {target}", _describe(scores, metric))
     caption = "Line: mean over seeds; small marks: each seed; dashed: with teacher forcing."
     return Drawing(title=f"{title} over steps, {target}", svg=svg, caption=caption)
 
@@ -123,7 +123,7 @@ def _trade_off(
     last = _wide(frame[frame["final"]])
     if last is None:
         return None
-    with mpl.rc_context(_rc(f"trade-off-{target}")):
+    with mpl.rc_context(rc(f"trade-off-{target}")):
         figure, axes = _canvas([*(style.name for style in styles.values()), UNTOUCHED_LABEL])
         names = []
         for label, style in styles.items():
@@ -148,7 +148,7 @@ def _trade_off(
             _floor_line(axes, floor, horizontal=False)
         _label(axes, names, tied=False)
         described = "; ".join(f"{n.label}: FAD {n.x:.2f}, piano {n.y:.2f}" for n in names)
-        svg = _svg(figure, f"trade-off-{target}", f"The trade-off at the last step, {target}", described)
+        svg = as_svg(figure, f"trade-off-{target}", f"The trade-off at the last step, {target}", described)
     caption = "Upper left is best: close to the recordings, and the piano kept. Large marks: means; small marks: each seed."
     return Drawing(title=f"The trade-off at the last step, {target}", svg=svg, caption=caption)
 
@@ -168,7 +168,7 @@ def _short_names(labels: Sequence[str]) -> dict[str, str]:
     return {label: label if label == stem else f"…{label.removeprefix(stem)}" for label in labels}
 
 
-def _rc(salt: str) -> dict[str, object]:
+def rc(salt: str) -> dict[str, object]:
     return {
         "svg.fonttype": "none", "text.parse_math": False, "svg.hashsalt": salt, "font.size": 9.5,
         "text.color": INK, "axes.labelcolor": INK,
@@ -234,7 +234,7 @@ def _describe(scores: pd.DataFrame, metric: str) -> str:
     return f"{METRIC_NAMES[metric]}, mean over seeds. " + "; ".join(series) + "."
 
 
-def _svg(figure: Figure, name: str, title: str, description: str) -> str:
+def as_svg(figure: Figure, name: str, title: str, description: str) -> str:
     """The figure as one <svg> element: unique ids, the page's fonts and colours, a text alternative, no link anywhere."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -246,10 +246,10 @@ def _svg(figure: Figure, name: str, title: str, description: str) -> str:
     inner = re.sub(r'id="', f'id="{prefix}-', inner)
     inner = re.sub(r"(url\(|href=\")#", rf"\g<1>#{prefix}-", inner)
     inner = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font: \1px var(--sans, sans-serif)", inner)
-    inner = inner.replace(INK, "currentColor").replace(FAINT, f"var(--faint, {FAINT})")
+    inner = inner.replace(INK, "currentColor").replace(FAINT, f"var(--faint, {FAINT})").replace(PAPER, f"var(--paper, {PAPER})")
     for index, color in enumerate(SERIES):
         inner = inner.replace(color, f"var(--series-{index}, {color})")
-    width, height = WIDTH_IN * 72, HEIGHT_IN * 72
+    width, height = (inches * 72 for inches in figure.get_size_inches())
     return (
         f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-labelledby="{prefix}-title {prefix}-desc">'
         f'<title id="{prefix}-title">{_escape(title)}</title><desc id="{prefix}-desc">{_escape(description)}</desc>{inner}</svg>'

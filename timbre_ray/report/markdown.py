@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from timbre_ray.report import pareto, spread, summary
+from timbre_ray.report import effect_forms, importances, pareto, spread, summary
 from timbre_ray.report.claims import METRIC_NAMES, RULE, Comparison, Judgement, number
 from timbre_ray.report.comparisons import Contrast, Contrasts
+from timbre_ray.report.findings import Findings
+from timbre_ray.report.importances import Search
 from timbre_ray.report.results import Results
 from timbre_ray.report.spread import Spread
-from timbre_ray.report.tables import COMMON_NOTE, Table
+from timbre_ray.report.tables import COMMON_NOTE
 from timbre_ray.report.textforms import escape_markdown, interval_text, markdown, p_text
 
 
-def render(
-    results: Results,
-    tables: Sequence[Table],
-    judgements: Sequence[Judgement],
-    contrasts: Contrasts,
-    spreads: Sequence[Spread],
-) -> str:
+def render(findings: Findings, judgements: Sequence[Judgement]) -> str:
+    results, contrasts, effects, search = findings.results, findings.contrasts, findings.effects, findings.search
     asked = str(results.sweep.get("question", ""))
     question = escape_markdown(asked[:1].upper() + asked[1:])
     parts = [f"# {escape_markdown(results.name)}"]
@@ -31,6 +28,8 @@ def render(
         parts.append("| failed trial | stage | reason |\n|:--|:--|:--|\n" + "\n".join(_failed_lines(results)))
     parts.append("The same with figures and sound: [index.html](index.html).")
     parts += _pareto_front(results)
+    parts += _importances(search) if search else []
+    parts += [f"## {effect_forms.TITLE}", effect_forms.markdown(effects)] if effects else []
     parts.append("## Claims")
     parts += [_claim(judgement) for judgement in judgements]
     parts.append(f"Rule: {RULE}")
@@ -38,11 +37,12 @@ def render(
         parts += [f"## Every arm against {escape_markdown(str(contrasts.baseline))}", _contrast_table(contrasts), contrasts.rule]
     parts.append("## Tables")
     parts += [summary.READING, COMMON_NOTE]
-    for table in tables:
+    for table in findings.tables:
         notes = "<br>".join(escape_markdown(note) for note in table.notes)
         parts += [f"### Table {table.number}. {escape_markdown(table.title)}", markdown(table), *([notes] if notes else [])]
-    if spreads:
-        parts += ["## Clips that stand apart", _spread_table(spreads), spread.READING]
+    parts.append("Every score of every arm with the interval of its mean: [tables/arms.csv](tables/arms.csv).")
+    if findings.spreads:
+        parts += ["## Clips that stand apart", _spread_table(findings.spreads), spread.READING]
     parts.append("## Made with")
     parts.append("\n".join(f"- {escape_markdown(k)}: {escape_markdown(v)}" for k, v in summary.provenance(results)))
     return "\n\n".join(parts) + "\n"
@@ -56,6 +56,14 @@ def _pareto_front(results: Results) -> list[str]:
     rule = f"|:--|{'--:|' * (len(found.headers) - 2)}:--|"
     reading = f"{len(found.rows)} of {found.num_trials} finished trials. {pareto.READING}"
     return ["## Pareto front", reading, "\n".join([head, rule, *rows])]
+
+
+def _importances(search: Search) -> list[str]:
+    found = ["## What the search found", escape_markdown(search.sentence)]
+    if search.shares:
+        rows = ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in (search.headers, *search.rows)]
+        found += ["\n".join([rows[0], f"|:--|{'--:|' * len(search.objectives)}", *rows[1:]]), importances.READING]
+    return found
 
 
 def _failed_lines(results: Results) -> list[str]:

@@ -8,28 +8,21 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from timbre_ray.report import claims, pareto, spread, summary, textforms
+from timbre_ray.report import arms, claims, effect_figure, effect_forms, importances, parallel, pareto, spread, summary, textforms
 from timbre_ray.report.claims import Judgement
-from timbre_ray.report.comparisons import Contrasts
 from timbre_ray.report.figures import Drawing
+from timbre_ray.report.findings import Findings
 from timbre_ray.report.listening import Listening
 from timbre_ray.report.paper import COLUMN_HEADER
-from timbre_ray.report.results import Results
-from timbre_ray.report.spread import Spread
-from timbre_ray.report.tables import COMMON_NOTE, Table
+from timbre_ray.report.tables import COMMON_NOTE
 
 _FOLDER = Path(__file__).parent
 
 
 def render(
-    results: Results,
-    tables: Sequence[Table],
-    judgements: Sequence[Judgement],
-    contrasts: Contrasts,
-    spreads: Sequence[Spread],
-    drawings: Sequence[Drawing],
-    heard: Sequence[Listening],
+    findings: Findings, judgements: Sequence[Judgement], drawings: Sequence[Drawing], heard: Sequence[Listening]
 ) -> str:
+    results, effects, search = findings.results, findings.effects, findings.search
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -41,15 +34,22 @@ def render(
     environment.filters["verdict_class"] = summary.verdict_class
     return environment.get_template("page.html.j2").render(
         results=results,
-        tables=tables,
+        tables=findings.tables,
+        arms=arms,
+        arm_lines=findings.arm_lines,
         judgements=judgements,
-        contrasts=contrasts,
-        spreads=spreads,
+        contrasts=findings.contrasts,
+        spreads=findings.spreads,
         spread=spread,
         front=pareto.front(results),
         pareto_reading=pareto.READING,
-        # Built here from escaped text, so it may enter the page as it is.
-        drawings=[(drawing, Markup(drawing.svg)) for drawing in drawings],
+        effects=effects,
+        effect_forms=effect_forms,
+        effect_drawings=_marked(effect_figure.draw_all(effects) if effects else ()),
+        search=search,
+        importances_reading=importances.READING,
+        parallel=_marked([parallel.draw(search)])[0] if search else None,
+        drawings=_marked(drawings),
         heard=heard,
         css=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup((_FOLDER / "page.js").read_text(encoding="utf-8")),
@@ -59,3 +59,8 @@ def render(
         common_note=COMMON_NOTE,
         paper_header=COLUMN_HEADER,
     )
+
+
+def _marked(drawings: Sequence[Drawing]) -> list[tuple[Drawing, Markup]]:
+    """Their SVG is built here from escaped text, so it may enter the page as it is."""
+    return [(drawing, Markup(drawing.svg)) for drawing in drawings]

@@ -1,4 +1,4 @@
-"""Differences between two arms in pairs of the same target and seed.
+"""Differences between arms in pairs of the same target and seed, and the contrasts of arms that an ablation's effects are.
 
 Targets are blocks: each has its own level of the difference, and the mean weighs all targets alike. Seeds are the repetitions:
 the spread is what remains within the targets. So an interval speaks of other seeds on these recordings.
@@ -7,6 +7,8 @@ the spread is what remains within the targets. So an interval speaks of other se
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -35,7 +37,7 @@ class PairedDifference:
         """95 % interval of the mean difference (Student's t)."""
         if self.standard_error is None:
             return None
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, self.degrees_of_freedom)) * self.standard_error
+        half = _t_factor(self.degrees_of_freedom) * self.standard_error
         return self.mean - half, self.mean + half
 
     @property
@@ -63,6 +65,12 @@ class PairedDifference:
         return max(1, wanted - math.ceil(self.num_pairs / num_targets))
 
 
+@functools.cache
+def _t_factor(degrees_of_freedom: int) -> float:
+    """Looked up thousands of times in a large report, for few numbers of seeds."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom))
+
+
 def paired_difference(by_target: Mapping[str, Sequence[float] | np.ndarray]) -> PairedDifference:
     """by_target: the differences at each seed, at least one a target."""
     groups = {target: np.asarray(values, dtype=np.float64) for target, values in by_target.items()}
@@ -83,3 +91,35 @@ def paired_difference(by_target: Mapping[str, Sequence[float] | np.ndarray]) -> 
         num_pairs=num_pairs,
         by_target=tuple(means.items()),
     )
+
+
+def effects_of(design: str, arms: Mapping[str, Sequence[str]]) -> dict[tuple[str, ...], dict[str, float]]:
+    """Factors -> weight of each arm in their effect; one factor's own effect, and of a factorial the interaction of each two.
+
+    arms: name -> the factors that are on, the arm of reference first. An effect is the scores' sum by these weights. A factor's own:
+    the mean of the arms that have it less the mean of those they differ from in it alone. An interaction: how much larger the one
+    factor's effect is where the other is on.
+    """
+    reference, *others = (frozenset(on) for on in arms.values())
+    name = {frozenset(on): arm for arm, on in arms.items()}
+    factors = list(dict.fromkeys(factor for on in arms.values() for factor in on))
+    if design == "factorial":
+        wanted = [*((factor,) for factor in factors), *itertools.combinations(factors, 2)]
+        return {of: {arm: _sign(of, on) * 2.0 ** (len(of) - len(factors)) for arm, on in arms.items()} for of in wanted}
+    effects = {}
+    for other in others:
+        (factor,) = reference ^ other
+        lacks, has = sorted((reference, other), key=len)
+        effects[factor,] = {name[has]: 1.0, name[lacks]: -1.0}
+    return effects
+
+
+def _sign(of: Sequence[str], on: Sequence[str]) -> int:
+    return math.prod(1 if factor in on else -1 for factor in of)
+
+
+def adjusted(p_values: Sequence[float | None]) -> list[float | None]:
+    """Benjamini and Hochberg over those that are there."""
+    tested = [p for p in p_values if p is not None]
+    found = iter(stats.false_discovery_control(tested) if tested else ())
+    return [None if p is None else float(next(found)) for p in p_values]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timbre_ray.report.claims import number
@@ -29,12 +29,11 @@ def front(results: Results) -> Front | None:
     finished = [trial for trial in results.with_status("finished") if trial["evaluations"]]
     if len(objectives) < 2 or not finished:
         return None
-    signs = {metric: 1 if mode == "min" else -1 for metric, mode in objectives.items()}
     values = {trial["trial_id"]: [trial["evaluations"][-1]["metrics"][metric] for metric in objectives] for trial in finished}
-    losses = {name: [sign * value for sign, value in zip(signs.values(), found, strict=True)] for name, found in values.items()}
-    best = [name for name in losses if not any(_beats(other, losses[name]) for other in losses.values())]
+    found = {name: losses(measured, objectives) for name, measured in values.items()}
+    best = [name for name in found if not any(dominates(other, found[name]) for other in found.values())]
     points = {trial["trial_id"]: _settings(trial["point"]) for trial in finished}
-    rows = [(name, *(number(value) for value in values[name]), points[name]) for name in sorted(best, key=lambda name: losses[name])]
+    rows = [(name, *(number(value) for value in values[name]), points[name]) for name in sorted(best, key=lambda name: found[name])]
     headers = ("trial", *(f"{metric} ({mode})" for metric, mode in objectives.items()), "settings")
     return Front(headers=headers, rows=tuple(rows), num_trials=len(finished))
 
@@ -43,6 +42,11 @@ def _settings(point: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in point.items())
 
 
-def _beats(one: list[float], other: list[float]) -> bool:
+def losses(values: Sequence[float], objectives: Mapping[str, str]) -> list[float]:
+    """Values of the objectives so that less is better; objectives: metric -> min or max."""
+    return [value if mode == "min" else -value for value, mode in zip(values, objectives.values(), strict=True)]
+
+
+def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
     """Pareto dominance of losses."""
     return all(a <= b for a, b in zip(one, other, strict=True)) and one != other

@@ -27,7 +27,7 @@ MAY_BE_EMPTY = ("std", "low", "high", "p_adjusted")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "é": r"\'e", "±": r"$\pm$", "−": "$-$", "–": "--", "’": "'",
-    "“": "``", "”": "''", "<": r"\textless{}",
+    "“": "``", "”": "''", "×": r"$\times$", "<": r"\textless{}",
     ">": r"\textgreater{}",
 }  # fmt: skip
 
@@ -36,7 +36,7 @@ def write_all(tables: Sequence[Table], results: Results, folder: Path) -> None:
     """.csv, .parquet and .tex of each table, and trials.*: every finished trial's scores, of which the tables are made."""
     folder.mkdir(parents=True, exist_ok=True)
     for table in tables:
-        _write_lines(CSV_HEADER, _csv_lines(table), folder / f"{table.slug}.csv")
+        write_lines(CSV_HEADER, _csv_lines(table), folder / f"{table.slug}.csv")
         (folder / f"{table.slug}.tex").write_text(latex(table), encoding="utf-8")
     write_frame(results.frame.drop(columns="final"), folder / "trials.csv")
 
@@ -49,7 +49,7 @@ def write_contrasts(contrasts: Contrasts, folder: Path) -> None:
         p = "" if c.p_adjusted is None else c.p_adjusted
         scores = [c.arm_mean, c.baseline_mean, c.difference.mean, low, high, p, c.margin]
         lines.append([c.metric, c.arm, c.baseline, *scores, c.difference.num_pairs, c.verdict_text])
-    _write_lines(CONTRAST_HEADER, lines, folder / "comparisons.csv")
+    write_lines(CONTRAST_HEADER, lines, folder / "comparisons.csv")
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
@@ -58,7 +58,7 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
     frame.to_parquet(path.with_suffix(".parquet"), index=False)
 
 
-def _write_lines(header: Sequence[str], lines: list[list[object]], path: Path) -> None:
+def write_lines(header: Sequence[str], lines: list[list[object]], path: Path) -> None:
     """An empty field of the .csv is null in the .parquet."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

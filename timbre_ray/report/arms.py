@@ -1,0 +1,94 @@
+"""Every score of every arm at its last step: mean over seeds and its interval, under the floor and the untouched backbone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import pandas as pd
+
+from timbre_ray.report.claims import number
+from timbre_ray.report.effects import SCORES, score_name
+from timbre_ray.report.paired import paired_difference
+from timbre_ray.report.results import Results
+from timbre_ray.report.tables import FLOOR_LABEL, UNTOUCHED_LABEL, RowKind
+from timbre_ray.report.textforms import NOTHING
+
+HEADERS = ("mean", "95 % interval", "seeds", "clips")
+MAX_LINES = 1000
+"""Beyond so many the page leaves them to the file."""
+READING = (
+    "At the last step. The interval is Student’s t over the seeds’ means: of other seeds on these recordings, with this noise "
+    "(docs/explanation.md says how well it keeps its word, and why it is no bootstrap). It may pass the bounds of a confidence. The "
+    "untouched backbone makes the same clips at every seed, so it has none. Arms are compared by their differences, not by whether "
+    "such intervals overlap."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Line:
+    target: str
+    metric: str
+    label: str
+    kind: RowKind
+    mean: float
+    interval: tuple[float, float] | None
+    """Of the mean over seeds; None for fewer than two."""
+    num_seeds: int
+    num_clips: int
+
+    @property
+    def score(self) -> str:
+        return score_name(self.metric)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        interval = f"{number(self.interval[0])} to {number(self.interval[1])}" if self.interval else NOTHING
+        return number(self.mean), interval, str(self.num_seeds) if self.num_seeds else NOTHING, str(self.num_clips)
+
+
+def gather(results: Results) -> tuple[Line, ...]:
+    """By target and score; the references first, then the arms in the sweep's order."""
+    frame = results.frame
+    known = frame[frame["metric"].str.partition("/")[0].isin(SCORES)]
+    lines = [*_floors(results), *_lines(known[known["final"]], "arm")]
+    if results.untouched is not None:
+        lines += _lines(known[(known["arm"] == results.untouched.label) & (known["step"] == 0)], "untouched")
+    scores = {name: place for place, name in enumerate(SCORES)}
+    arms = {arm.label: place for place, arm in enumerate(results.arms)}
+    kinds: dict[RowKind, int] = {"floor": 0, "untouched": 1, "arm": 2}
+    return tuple(sorted(lines, key=lambda line: (
+        line.target, scores[line.metric.partition("/")[0]], line.metric, kinds[line.kind], arms.get(line.label, 0)
+    )))  # fmt: skip
+
+
+def _floors(results: Results) -> Iterable[Line]:
+    for target, record in results.baselines.items():
+        for metric, value in record["metrics"].items():
+            if metric in SCORES:
+                yield Line(target=target, metric=metric, label=FLOOR_LABEL, kind="floor", mean=float(value), interval=None,
+                           num_seeds=0, num_clips=int(record["num_clips"]))  # fmt: skip
+
+
+def _lines(frame: pd.DataFrame, kind: RowKind) -> Iterable[Line]:
+    for (target, metric, label), own in frame.groupby(["target", "metric", "arm"], sort=False):
+        found = paired_difference({target: own["value"].to_numpy()})
+        yield Line(
+            target=target,
+            metric=metric,
+            label=UNTOUCHED_LABEL if kind == "untouched" else label,
+            kind=kind,
+            mean=found.mean,
+            interval=found.interval if kind == "arm" else None,
+            num_seeds=len(own),
+            num_clips=int(own["num_clips"].min()),
+        )
+
+
+def frame(lines: Iterable[Line]) -> pd.DataFrame:
+    """One mean a line."""
+    rows = [
+        (x.target, x.label, x.metric, x.mean, *(x.interval or (None, None)), x.num_seeds, x.num_clips) for x in lines
+    ]
+    names = ["target", "row", "metric", "mean", "low", "high", "num_seeds", "num_clips"]
+    return pd.DataFrame(rows, columns=names).astype({"low": "float64", "high": "float64"})

@@ -1,0 +1,142 @@
+"""What a search found out about its settings: Optuna's importances over the finished trials."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from timbre_ray.report.results import Results
+from timbre_ray.run_specs import RangeSpec
+
+if TYPE_CHECKING:  # a report of an ablation must not cost the time of optuna
+    import optuna
+
+MIN_TRIALS = 15
+MAX_TRIALS = 300
+"""The forest takes seconds for so many, half a minute for a thousand and more than in proportion beyond."""
+SEED = 0
+READING = (
+    "Optuna’s importances (fANOVA): the share of the score’s variance over the space that one setting alone accounts for, by a "
+    "random forest on the finished trials. They add up to 1 whether or not anything matters, and a setting that the search "
+    "seldom varied cannot show: a ranking to look closer at, no test. Trials that ASHA ended early count with their last score."
+)
+"""Not Optuna's default, PED-ANOVA: it looks at the best tenth, which are two trials of twenty (docs/explanation.md has figures)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """One finished trial of a search."""
+
+    trial_id: str
+    point: Mapping[str, Any]
+    """Dotted key -> what Optuna chose."""
+    values: tuple[float, ...]
+    """Its last score in each objective."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+    objectives: Mapping[str, str]
+    """Metric -> min or max."""
+    space: Mapping[str, RangeSpec]
+    trials: tuple[Drawn, ...]
+    """Finished, within the ranges of today, the oldest first."""
+    shares: Mapping[str, tuple[float, ...]]
+    """Setting -> its importance for each objective, the most important for the first objective first; empty below MIN_TRIALS."""
+
+    @property
+    def sentence(self) -> str:
+        if not self.shares:
+            return f"{len(self.trials)} trials have finished; importances are not estimated from fewer than {MIN_TRIALS}."
+        first = next(iter(self.objectives))
+        key, (share, *_) = next(iter(self.shares.items()))
+        of_all = f"Over {len(self.trials)} finished trials"
+        if len(self.trials) > MAX_TRIALS:
+            of_all = f"Over {MAX_TRIALS} of {len(self.trials)} finished trials, spread evenly from the first to the last,"
+        return f"{of_all} {key} matters most for {first}, with a share of {share:.2f}."
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        return "setting", *(f"share of {metric}" for metric in self.objectives)
+
+    @property
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        return tuple((key, *(f"{share:.2f}" for share in shares)) for key, shares in self.shares.items())
+
+
+def gather(results: Results) -> Search | None:
+    """None unless the sweep is a search of which a trial has finished."""
+    objectives, ranges = dict(results.sweep.get("objectives") or {}), results.sweep.get("space") or {}
+    finished = sorted((t for t in results.with_status("finished") if t["evaluations"]), key=lambda t: t.get("started") or 0)
+    if not objectives or not ranges or not finished:
+        return None
+    from timbre_ray.search_space import distributions, inside
+
+    space = {key: RangeSpec(**{**values, "choices": tuple(values["choices"])}) for key, values in ranges.items()}
+    drawn_from = distributions(space)
+    trials = []
+    for trial in finished:
+        point = {key: trial["point"][key] for key in space if key in trial["point"]}
+        if set(point) == set(space) and inside(point, drawn_from):
+            values = tuple(trial["evaluations"][-1]["metrics"][metric] for metric in objectives)
+            trials.append(Drawn(trial_id=trial["trial_id"], point=point, values=values))
+    spread = [trials[place] for place in sorted({round(p) for p in np.linspace(0, len(trials) - 1, MAX_TRIALS)})]
+    shares = _shares(spread, objectives, drawn_from) if len(trials) >= MIN_TRIALS else {}
+    return Search(objectives=objectives, space=space, trials=tuple(trials), shares=shares) if trials else None
+
+
+def frame(search: Search) -> pd.DataFrame:
+    """One setting and objective a line."""
+    lines = [(key, metric, share) for key, own in search.shares.items() for metric, share in zip(search.objectives, own, strict=True)]
+    return pd.DataFrame(lines, columns=["setting", "metric", "share"])
+
+
+def _shares(
+    trials: list[Drawn], objectives: Mapping[str, str], space: Mapping[str, optuna.distributions.BaseDistribution]
+) -> dict[str, tuple[float, ...]]:
+    import optuna
+
+    even = {key: _even(distribution) for key, distribution in space.items()}
+    distributions = {key: distribution for key, (distribution, _) in even.items()}
+    with _quiet():
+        study = optuna.create_study(directions=[f"{mode}imize" for mode in objectives.values()])
+    for trial in trials:
+        params = {key: even[key][1](value) for key, value in trial.point.items()}
+        study.add_trial(optuna.create_trial(values=list(trial.values), params=params, distributions=distributions))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=SEED)
+    found = [
+        optuna.importance.get_param_importances(study, evaluator=evaluator, target=lambda trial, i=i: trial.values[i])
+        for i in range(len(objectives))
+    ]
+    return {key: tuple(float(shares[key]) for shares in found) for key in found[0]}
+
+
+def _even(
+    distribution: optuna.distributions.BaseDistribution,
+) -> tuple[optuna.distributions.BaseDistribution, Callable[[Any], Any]]:
+    """A range that is drawn over the logarithm, as its logarithms: Optuna's fANOVA takes variance over the plain numbers, nine tenths
+    of which would lie in the highest decade."""
+    import optuna
+
+    if not getattr(distribution, "log", False):
+        return distribution, lambda value: value
+    return optuna.distributions.FloatDistribution(math.log(distribution.low), math.log(distribution.high)), math.log
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna greets every study on the terminal."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

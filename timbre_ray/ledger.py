@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from timbre_ray.object_storage import NoObjectError, ObjectStorage, is_url
+from timbre_ray.object_storage import PATIENCE_S, NoObjectError, ObjectStorage, is_url
+from timbre_ray.patience import patiently
 
 if TYPE_CHECKING:  # reading records must not cost the time of importing pydantic
     from timbre_ray.sweep import PlannedTrial
@@ -41,16 +42,16 @@ class Difference:
 
 
 class Ledger:
-    """The records of one sweep."""
+    """The records of one sweep. A disk that fails as one that may come back is waited for, as the store's is."""
 
-    def __init__(self, folder: Path | str, mirror: ObjectStorage | None = None) -> None:
-        self.folder, self._mirror = Path(folder), mirror
+    def __init__(self, folder: Path | str, mirror: ObjectStorage | None = None, *, patience_s: float = PATIENCE_S) -> None:
+        self.folder, self._mirror, self._patience_s = Path(folder), mirror, patience_s
 
     @classmethod
-    def of(cls, folder: Path, storage: str | Path | None) -> Ledger:
+    def of(cls, folder: Path, storage: str | Path | None, *, patience_s: float = PATIENCE_S) -> Ledger:
         """The ledger in ``folder``, mirrored below ``storage`` where that is a URL."""
-        mirror = ObjectStorage(str(storage)).below(f"results/{quote(folder.name)}") if storage and is_url(storage) else None
-        return cls(folder, mirror)
+        mirror = mirror_of(str(storage), folder.name, patience_s=patience_s) if storage and is_url(storage) else None
+        return cls(folder, mirror, patience_s=patience_s)
 
     def pull(self) -> set[str]:
         """Takes over every record of the mirror; returns their names."""
@@ -76,21 +77,21 @@ class Ledger:
 
     def trials(self) -> list[dict[str, Any]]:
         """Every record, by trial id; those that are no longer planned carry ``"orphaned": true``."""
-        return [_read(path) for path in sorted((self.folder / "trials").glob("*.json"))]
+        return [self._read(path) for path in sorted((self.folder / "trials").glob("*.json"))]
 
     def trial(self, trial_id: str) -> dict[str, Any] | None:
         path = self._path("trials", trial_id)
         if self._mirror:
             with contextlib.suppress(NoObjectError):  # another node may have written it
                 _replace(path, self._mirror.read(path.relative_to(self.folder).as_posix()))
-        return _read(path) if path.is_file() else None
+        return self._read(path) if path.is_file() else None
 
     def write_baseline(self, target: str, record: Mapping[str, Any]) -> None:
         self._write(self._path("baselines", target), {**record, "target": target})
 
     def baselines(self) -> dict[str, dict[str, Any]]:
         """Target -> its record."""
-        records = [_read(path) for path in sorted((self.folder / "baselines").glob("*.json"))]
+        records = [self._read(path) for path in sorted((self.folder / "baselines").glob("*.json"))]
         return {record["target"]: record for record in records}
 
     def write_sweep(self, record: Mapping[str, Any]) -> None:
@@ -101,7 +102,7 @@ class Ledger:
         path = self.folder / "sweep.json"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no sweep was run into this folder; run it first, or give the folder of its results")
-        return _read(path)
+        return self._read(path)
 
     def difference(self, planned: Iterable[PlannedTrial]) -> Difference:
         """Compares; changes nothing on disk (see ``mark``)."""
@@ -138,12 +139,20 @@ class Ledger:
 
     def _write(self, path: Path, record: Mapping[str, Any]) -> None:
         data = json.dumps(record, indent=1).encode()
-        _replace(path, data)
+        patiently(lambda: _replace(path, data), place=self.folder, what=f"write {path.name}", patience_s=self._patience_s)
         if self._mirror:
             self._mirror.write(path.relative_to(self.folder).as_posix(), data)
 
+    def _read(self, path: Path) -> dict[str, Any]:
+        return patiently(lambda: _read(path), place=self.folder, what=f"read {path.name}", patience_s=self._patience_s)
+
     def _path(self, kind: str, name: str) -> Path:
         return self.folder / kind / f"{quote(name, safe=' ')}.json"
+
+
+def mirror_of(url: str, name: str, *, patience_s: float = PATIENCE_S) -> ObjectStorage:
+    """Where the records of a sweep of that name lie below a store's URL."""
+    return ObjectStorage(url, patience_s=patience_s).below(f"results/{quote(name)}")
 
 
 def _place(arm: str, point: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ def run_sweep(
     console, functions = console or Console(), functions or Functions()
     check_installed(sweep.run.exporters)
     results = (Path(sweep.run.results) / sweep.name).resolve()
-    ledger = Ledger.of(results, sweep.run.storage)
+    ledger = Ledger.of(results, sweep.run.storage, patience_s=sweep.run.storage_patience_s)
     with _alone(results):
         ledger.sync()
         ledger.write_sweep(_sweep_record(sweep))
@@ -137,7 +137,9 @@ def _run_on_ray(
     # A trial that asked for no GPU must not take one outside Ray's accounting.
     device = "cpu" if run.device == "auto" and not dict(run.resources.train).get("gpu") else run.device
     root = local_root(run.storage, run.cache).resolve()
-    worker = Worker(store_root=root, device=device, threads=run.threads, disks=disks, remote_url=remote_url)
+    worker = Worker(
+        store_root=root, device=device, threads=run.threads, disks=disks, remote_url=remote_url, patience_s=run.storage_patience_s
+    )
     scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=worker, score=functions.score)
     try:
         baselines = BaselineTasks(floors, ledger=ledger, worker=worker, functions=functions, resources=run.resources.train)

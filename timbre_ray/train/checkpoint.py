@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
+from timbre_ray.patience import may_pass
+
 
 def save(
     path: Path,
@@ -23,7 +25,8 @@ def save(
     losses: list[dict],
     scaler: GradScaler | None = None,
 ) -> None:
-    """Whole or not at all: written beside, brought to the disk, and renamed."""
+    """Whole or not at all: written beside, brought to the disk, and renamed. A disk that fails for the moment costs no training: it
+    gets no checkpoint, with a warning, and the next one a minute later."""
     state: dict[str, Any] = {
         "step": step,
         "parameters": {name: p.detach().cpu() for name, p in parameters.items()},
@@ -32,11 +35,16 @@ def save(
         "scaler": scaler.state_dict() if scaler else {},
     }
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())  # or a host that loses power may keep the name and lose the content
-    temporary.rename(path)
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())  # or a host that loses power may keep the name and lose the content
+        temporary.rename(path)
+    except OSError as error:
+        if not may_pass(error):
+            raise
+        warnings.warn(f"{path}: no checkpoint written ({error}); the training goes on", UserWarning, stacklevel=2)
 
 
 @torch.no_grad()

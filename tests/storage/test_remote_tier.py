@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from timbre_ray import cli, cli_errors, remote_care, remote_tier
+from timbre_ray import cli, cli_errors, lease, remote_care
 from timbre_ray.ledger import Ledger
 from timbre_ray.object_storage import ObjectStorage, StorageError
 from timbre_ray.remote_tier import CorruptArtifactError, RemoteTier
@@ -93,8 +93,8 @@ def test_a_writer_killed_half_way_leaves_garbage_and_no_result(tmp_path, bucket,
 
     # Its lease is still there, is not renewed, and runs out.
     assert objects(next_host, "leases") == ["leases/encode/k"]
-    monkeypatch.setattr(remote_tier, "LEASE_LOST_AFTER_S", 0.5)
-    monkeypatch.setattr(remote_tier, "_POLL_S", 0.1)
+    monkeypatch.setattr(lease, "LOST_AFTER_S", 0.5)
+    monkeypatch.setattr(lease, "POLL_S", 0.1)
     assert not next_host.get_or_compute("encode", "k", write_two, description={}).reused
     assert remote_care.collect_garbage(next_host.remote, days=1, remove=True) == []  # it may be under way
     assert remote_care.collect_garbage(next_host.remote, days=0, remove=True) == [garbage]
@@ -163,7 +163,7 @@ def compute_on_two_hosts(tmp_path, bucket) -> tuple[list[str], list[bytes]]:
 
 
 def test_two_hosts_at_once_compute_once(tmp_path, bucket, monkeypatch):
-    monkeypatch.setattr(remote_tier, "_POLL_S", 0.1)
+    monkeypatch.setattr(lease, "POLL_S", 0.1)
     calls, held = compute_on_two_hosts(tmp_path, bucket)
     assert len(calls) == 1 and held == [calls[0].encode()] * 2
 

@@ -6,9 +6,8 @@ import dataclasses
 import difflib
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
-from timbre_ray.ledger import Ledger
+from timbre_ray.ledger import SWEEP_NAME, Ledger
 from timbre_ray.object_storage import ObjectStorage, check_place, is_url
 from timbre_ray.remote_tier import DEFAULT_CACHE, open_store
 from timbre_ray.specs import TrialSpec
@@ -49,14 +48,16 @@ def whereabouts(source: str, results: Path, storage: str | None) -> list[Whereab
         run = data.get("run") if isinstance(data.get("run"), dict) else {}
         kept = str(run.get("storage", ""))
         url = url or (kept if is_url(kept) else None)
-        return [Whereabouts(name=str(data.get("name")), url=url, results=Path(str(run.get("results", results))))]
+        if not isinstance(name := data.get("name"), str) or not SWEEP_NAME.fullmatch(name):
+            raise ValueError(f"{source}: name={name!r}: not a sweep's name, which names the folder of its results")
+        return [Whereabouts(name=name, url=url, results=Path(str(run.get("results", results))))]
     return [Whereabouts(name=source, url=url, results=results)]
 
 
 def names_behind(url: str) -> list[str]:
     """The sweeps whose results lie below a URL. Raises ValueError where there are none."""
     parts = (entry.name.split("/") for entry in ObjectStorage(url).entries("results"))
-    names = sorted(unquote(one[1]) for one in parts if len(one) == 3 and one[2] == "sweep.json")
+    names = sorted(one[1] for one in parts if len(one) == 3 and one[2] == "sweep.json" and SWEEP_NAME.fullmatch(one[1]))
     if not names:
         raise ValueError(f"{url}: no results found there; is that run.storage of a sweep?")
     return names

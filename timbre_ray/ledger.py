@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,6 +24,9 @@ from timbre_ray.patience import patiently
 
 if TYPE_CHECKING:  # reading records must not cost the time of importing pydantic
     from timbre_ray.sweep import PlannedTrial
+
+#: What a sweep may be called: it names folders and objects.
+SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

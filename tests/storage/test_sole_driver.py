@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from timbre_ray import cli, cli_errors, lease, sole_driver
 from timbre_ray.ledger import Ledger, mirror_of
+from timbre_ray.object_storage import ObjectStorage
 from timbre_ray.sole_driver import alone
 
 runner = CliRunner()
@@ -112,15 +113,21 @@ def test_status_from_anywhere(tmp_path, bucket, monkeypatch):
         assert stopped.stdout.startswith("stubs (not running): 1 interrupted, 1 not begun, 2 planned")
     assert [path.name for path in laptop.rglob("*")] == ["s.yaml"]
 
-    Ledger.of(tmp_path / "mine" / "more of it", url).write_sweep({"name": "more of it", "planned": [], "run": {"storage": url}})
+    Ledger.of(tmp_path / "mine" / "more-of-it", url).write_sweep({"name": "more-of-it", "planned": [], "run": {"storage": url}})
     both = runner.invoke(cli.app, ["status", url])
     assert [line for line in both.stdout.splitlines() if "planned" in line] == [
-        "more of it (not running): 0 not begun, 0 planned", "stubs (not running): 1 interrupted, 1 not begun, 2 planned",
+        "more-of-it (not running): 0 not begun, 0 planned", "stubs (not running): 1 interrupted, 1 not begun, 2 planned",
     ]  # fmt: skip
     many = runner.invoke(cli.app, ["report", url])
-    assert many.exit_code == cli_errors.BAD_INPUT and f"timbre-ray report NAME --storage {url} (NAME: more of it, stubs)" in many.stderr
+    assert many.exit_code == cli_errors.BAD_INPUT and f"timbre-ray report NAME --storage {url} (NAME: more-of-it, stubs)" in many.stderr
     for words in (["status", f"{bucket}/nothing"], ["report", f"{bucket}/nothing"]):
         missing = runner.invoke(cli.app, words)
         assert missing.exit_code == cli_errors.BAD_INPUT and f"{bucket}/nothing: no results found there" in missing.stderr
+    climbing = ObjectStorage(f"{bucket}/climbing")
+    climbing.write("results/..%2F..%2Fstolen/sweep.json", b"{}")
+    (laptop / "climbing.yaml").write_text(f"name: ../stolen\nrun: {{storage: '{url}'}}\n")
+    for words in (["status", climbing.url], ["report", climbing.url], ["report", "climbing.yaml"]):
+        assert runner.invoke(cli.app, words).exit_code == cli_errors.BAD_INPUT
+    assert not list(tmp_path.rglob("stolen"))
     secret = runner.invoke(cli.app, ["status", "s3://AKIA:hush@bucket/x"])
     assert secret.exit_code == cli_errors.BAD_INPUT and "hush" not in secret.output

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
+from timbre_ray.models.pickled import load_pickled
 from timbre_ray.patience import may_pass
 
 
@@ -78,7 +79,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
+        return load_pickled(path)
     except pickle.UnpicklingError as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path}: no checkpoint of timbre-ray ({reason}); delete it, the training begins anew") from None

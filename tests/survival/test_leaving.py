@@ -103,3 +103,11 @@ def test_no_step_is_repeated_after_a_signal_and_a_drain(tmp_path):
     assert len(steps_of(tmp_path)) == STEPS, "every step was computed once, though the next checkpoint by time was a minute away"
     sweep = load_sweep(path)
     assert weights_of(sweep, tmp_path / "store") == undisturbed_weights(sweep, tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_a_spot_notice_drains_the_node_it_is_given_on():
+    with cluster_of(0) as cluster:
+        code = f"from timbre_ray.cluster.spot import drain_this_node; drain_this_node(60, {cluster.address!r})"
+        told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert told.stdout == "taken away in 60 s: draining\n", told.stdout + told.stderr

@@ -67,10 +67,16 @@ class Ledger:
         return names
 
     def sync(self) -> None:
-        """Pulls, and gives the mirror the records that it lacks: of runs before there was one."""
+        """Pulls, and gives the mirror what it lacks: records of runs before there was one, and of trials that finished while it could
+        not be reached."""
+        finished = [record for record in self.trials() if record["status"] == "finished"] if self._mirror else []
         there = self.pull()
         if self._mirror is None:
             return
+        for record in finished:
+            current = self._read(self._path("trials", record["trial_id"]))
+            if current["status"] != "finished" and current.get("trial_key") == record.get("trial_key"):
+                self.write_trial(record)
         for path in (self.folder / "sweep.json", *self.folder.glob("trials/*.json"), *self.folder.glob("baselines/*.json")):
             name = path.relative_to(self.folder).as_posix()
             if path.is_file() and name not in there:

@@ -30,7 +30,7 @@ class Resumable:
         self._upload: Future[None] | None = None
         self._seen = self._version()
         self._step = 0
-        """Of the file that was seen last."""
+        """Of the checkpoint that is still to be sent; 0 if none is."""
 
     def take(self, useful: Callable[[int], bool]) -> int:
         """Leaves at ``path`` the checkpoint that is furthest on, whichever node wrote it; returns its step, 0 without one.

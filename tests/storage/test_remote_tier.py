@@ -252,3 +252,21 @@ def test_records_of_runs_before_the_url_reach_it(tmp_path, bucket):
     new = Ledger.of(tmp_path / "new" / "stubs", f"{bucket}/runs")
     new.pull()
     assert new.trials() == [{"trial_id": "t", "status": "finished"}]
+
+
+def test_a_trial_that_finished_while_the_url_was_away_stays_finished(tmp_path, bucket, monkeypatch):
+    record = {"trial_id": "t", "trial_key": "k", "status": "running"}
+    ledger = Ledger.of(tmp_path / "mine" / "stubs", f"{bucket}/runs", patience_s=1)
+    ledger.write_trial(record)
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nothing listens there
+    with pytest.raises(StorageError, match="cannot write trials/t.json"):
+        Ledger.of(tmp_path / "mine" / "stubs", f"{bucket}/runs", patience_s=1).write_trial({**record, "status": "finished"})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    ledger.sync()
+    other = Ledger.of(tmp_path / "other" / "stubs", f"{bucket}/runs")
+    assert ledger.trial("t") == other.trial("t") == {**record, "status": "finished"}
+
+    other.write_trial({**record, "trial_key": "edited"})  # another machine has begun with another spec: that one counts
+    ledger.sync()
+    assert ledger.trial("t")["trial_key"] == "edited"

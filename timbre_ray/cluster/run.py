@@ -212,4 +212,3 @@ def _sweep_record(sweep: Sweep) -> dict[str, Any]:
         "objectives": sweep.search.objectives if sweep.search else {},
         "run": dataclasses.asdict(sweep.run), "provenance": provenance(),
     }  # fmt: skip
-

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timbre_ray.cli_errors import clear_errors
-from timbre_ray.object_storage import is_url
+from timbre_ray.object_storage import check_place
 
 if TYPE_CHECKING:
     from timbre_ray.status import SweepStatus
@@ -17,29 +17,37 @@ COLUMNS = (("FAD", "fad_held_out", ".2f"), ("piano rank", "duet_partner_rank", "
 WIDTH = 150
 """Characters that a line of ``status`` needs; a narrower terminal wraps it."""
 
+Source = Annotated[
+    str, typer.Argument(metavar="SWEEP_OR_URL", help="Name of a sweep, folder of its results, its YAML, or the URL where it was run.")
+]
 Storage = Annotated[str | None, typer.Option(help="Folder or URL of the store; default: run.storage of the sweep.")]
 ResultsRoot = Annotated[Path, typer.Option("--results", help="Folder that holds the results of the sweeps.")]
 
 
-def status(
-    name: Annotated[str, typer.Argument(metavar="NAME_OR_FOLDER", help="Name of a sweep, or the folder of its results.")],
-    results: ResultsRoot = Path("results"),
-) -> None:
+def status(source: Source, storage: Storage = None, results: ResultsRoot = Path("results")) -> None:
     """Show how a sweep stands: trials by state, the latest scores, reasons of failures. Also while it runs.
 
+    Of a URL, all sweeps that lie there. A running trial's stage is shown on machines that see its folder of results.
+
     \b
-    Example:
+    Examples:
       timbre-ray status mini-ablation
+      timbre-ray status s3://bucket/prefix
     """
     with clear_errors():
+        check_place(storage or "", key="--storage")
         from timbre_ray import finished
-        from timbre_ray.status import read_status
+        from timbre_ray.status import read_status, read_status_behind
 
-        _print_status(read_status(finished.results_folder(name, results)))
+        for place in finished.whereabouts(source, results, storage):
+            if place.url:
+                _print_status(read_status_behind(place.url, place.name))
+            else:
+                _print_status(read_status(finished.results_folder(place.name, place.results)))
 
 
 def report(
-    name: Annotated[str, typer.Argument(metavar="NAME_OR_FOLDER", help="Name of a sweep, or the folder of its results.")],
+    source: Source,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: reports/NAME.")] = None,
     baseline: Annotated[
         str | None, typer.Option(metavar="ARM", help="Arm that all others are compared with; default: the sweep's first.")
@@ -59,16 +67,22 @@ def report(
     Examples:
       timbre-ray report mini-ablation --out reports/mini-ablation
       timbre-ray report mini-ablation --storage s3://bucket/prefix
+      timbre-ray report s3://bucket/prefix
       timbre-ray report mini-ablation --check
     """
     with clear_errors():
         from timbre_ray import finished
         from timbre_ray import report as report_package
 
-        if storage and is_url(storage):
-            finished.fetch_results(name, results, storage)
-        folder = finished.results_folder(name, results)
-        store, target = finished.store_of(folder, storage), out or Path("reports") / folder.name
+        places = finished.whereabouts(source, results, storage)
+        if len(places) > 1:
+            names = ", ".join(place.name for place in places)
+            raise ValueError(f"{source}: several sweeps lie there; name one: timbre-ray report NAME --storage {source} (NAME: {names})")
+        (place,) = places
+        if place.url:
+            finished.fetch_results(place.name, place.results, place.url)
+        folder = finished.results_folder(place.name, place.results)
+        store, target = finished.store_of(folder, place.url or storage), out or Path("reports") / folder.name
         if check:
             from timbre_ray import cli_check
 

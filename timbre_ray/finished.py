@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from pathlib import Path
 from typing import Any
 
-from timbre_ray.ledger import Ledger
+from timbre_ray.ledger import SWEEP_NAME, Ledger
+from timbre_ray.object_storage import ObjectStorage, check_place, is_url
 from timbre_ray.remote_tier import DEFAULT_CACHE, open_store
 from timbre_ray.specs import TrialSpec
 from timbre_ray.store import Store
@@ -18,6 +20,47 @@ def results_folder(name: str, results: Path) -> Path:
         if (folder / "trials").is_dir():
             return folder
     raise ValueError(f"{name}: no results found, neither in {results / name} nor in {name}. {_known_names(name, results)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Whereabouts:
+    """A sweep's results: below a URL, or in a folder of this machine."""
+
+    name: str
+    url: str | None
+    results: Path
+    """Folder of the folders of results."""
+
+
+def whereabouts(source: str, results: Path, storage: str | None) -> list[Whereabouts]:
+    """source: a sweep's name, the folder of its results, its YAML, or the URL where sweeps were run: then all that lie there.
+
+    storage: where it was run, if that is no folder of this machine. Raises ValueError where a URL has no results.
+    """
+    url = storage if storage and is_url(storage) else None
+    if is_url(source):
+        check_place(source, key="NAME")
+        return [Whereabouts(name=name, url=source, results=results) for name in names_behind(source)]
+    if Path(source).suffix in (".yaml", ".yml") and Path(source).is_file():
+        from timbre_ray.sweep_yaml import read_yaml  # slow to import
+
+        data, _ = read_yaml(Path(source))
+        run = data.get("run") if isinstance(data.get("run"), dict) else {}
+        kept = str(run.get("storage", ""))
+        url = url or (kept if is_url(kept) else None)
+        if not isinstance(name := data.get("name"), str) or not SWEEP_NAME.fullmatch(name):
+            raise ValueError(f"{source}: name={name!r}: not a sweep's name, which names the folder of its results")
+        return [Whereabouts(name=name, url=url, results=Path(str(run.get("results", results))))]
+    return [Whereabouts(name=source, url=url, results=results)]
+
+
+def names_behind(url: str) -> list[str]:
+    """The sweeps whose results lie below a URL. Raises ValueError where there are none."""
+    parts = (entry.name.split("/") for entry in ObjectStorage(url).entries("results"))
+    names = sorted(one[1] for one in parts if len(one) == 3 and one[2] == "sweep.json" and SWEEP_NAME.fullmatch(one[1]))
+    if not names:
+        raise ValueError(f"{url}: no results found there; is that run.storage of a sweep?")
+    return names
 
 
 def fetch_results(name: str, results: Path, storage: str) -> None:

@@ -12,16 +12,21 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from timbre_ray.object_storage import NoObjectError, ObjectStorage, is_url
+from timbre_ray.object_storage import PATIENCE_S, NoObjectError, ObjectStorage, is_url
+from timbre_ray.patience import patiently
 
 if TYPE_CHECKING:  # reading records must not cost the time of importing pydantic
     from timbre_ray.sweep import PlannedTrial
+
+#: What a sweep may be called: it names folders and objects.
+SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,16 +46,16 @@ class Difference:
 
 
 class Ledger:
-    """The records of one sweep."""
+    """The records of one sweep. A disk that fails as one that may come back is waited for, as the store's is."""
 
-    def __init__(self, folder: Path | str, mirror: ObjectStorage | None = None) -> None:
-        self.folder, self._mirror = Path(folder), mirror
+    def __init__(self, folder: Path | str, mirror: ObjectStorage | None = None, *, patience_s: float = PATIENCE_S) -> None:
+        self.folder, self._mirror, self._patience_s = Path(folder), mirror, patience_s
 
     @classmethod
-    def of(cls, folder: Path, storage: str | Path | None) -> Ledger:
+    def of(cls, folder: Path, storage: str | Path | None, *, patience_s: float = PATIENCE_S) -> Ledger:
         """The ledger in ``folder``, mirrored below ``storage`` where that is a URL."""
-        mirror = ObjectStorage(str(storage)).below(f"results/{quote(folder.name)}") if storage and is_url(storage) else None
-        return cls(folder, mirror)
+        mirror = mirror_of(str(storage), folder.name, patience_s=patience_s) if storage and is_url(storage) else None
+        return cls(folder, mirror, patience_s=patience_s)
 
     def pull(self) -> set[str]:
         """Takes over every record of the mirror; returns their names."""
@@ -62,10 +67,16 @@ class Ledger:
         return names
 
     def sync(self) -> None:
-        """Pulls, and gives the mirror the records that it lacks: of runs before there was one."""
+        """Pulls, and gives the mirror what it lacks: records of runs before there was one, and of trials that finished while it could
+        not be reached."""
+        finished = [record for record in self.trials() if record["status"] == "finished"] if self._mirror else []
         there = self.pull()
         if self._mirror is None:
             return
+        for record in finished:
+            current = self._read(self._path("trials", record["trial_id"]))
+            if current["status"] != "finished" and current.get("trial_key") == record.get("trial_key"):
+                self.write_trial(record)
         for path in (self.folder / "sweep.json", *self.folder.glob("trials/*.json"), *self.folder.glob("baselines/*.json")):
             name = path.relative_to(self.folder).as_posix()
             if path.is_file() and name not in there:
@@ -76,21 +87,21 @@ class Ledger:
 
     def trials(self) -> list[dict[str, Any]]:
         """Every record, by trial id; those that are no longer planned carry ``"orphaned": true``."""
-        return [_read(path) for path in sorted((self.folder / "trials").glob("*.json"))]
+        return [self._read(path) for path in sorted((self.folder / "trials").glob("*.json"))]
 
     def trial(self, trial_id: str) -> dict[str, Any] | None:
         path = self._path("trials", trial_id)
         if self._mirror:
             with contextlib.suppress(NoObjectError):  # another node may have written it
                 _replace(path, self._mirror.read(path.relative_to(self.folder).as_posix()))
-        return _read(path) if path.is_file() else None
+        return self._read(path) if path.is_file() else None
 
     def write_baseline(self, target: str, record: Mapping[str, Any]) -> None:
         self._write(self._path("baselines", target), {**record, "target": target})
 
     def baselines(self) -> dict[str, dict[str, Any]]:
         """Target -> its record."""
-        records = [_read(path) for path in sorted((self.folder / "baselines").glob("*.json"))]
+        records = [self._read(path) for path in sorted((self.folder / "baselines").glob("*.json"))]
         return {record["target"]: record for record in records}
 
     def write_sweep(self, record: Mapping[str, Any]) -> None:
@@ -101,7 +112,7 @@ class Ledger:
         path = self.folder / "sweep.json"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no sweep was run into this folder; run it first, or give the folder of its results")
-        return _read(path)
+        return self._read(path)
 
     def difference(self, planned: Iterable[PlannedTrial]) -> Difference:
         """Compares; changes nothing on disk (see ``mark``)."""
@@ -138,12 +149,20 @@ class Ledger:
 
     def _write(self, path: Path, record: Mapping[str, Any]) -> None:
         data = json.dumps(record, indent=1).encode()
-        _replace(path, data)
+        patiently(lambda: _replace(path, data), place=self.folder, what=f"write {path.name}", patience_s=self._patience_s)
         if self._mirror:
             self._mirror.write(path.relative_to(self.folder).as_posix(), data)
 
+    def _read(self, path: Path) -> dict[str, Any]:
+        return patiently(lambda: _read(path), place=self.folder, what=f"read {path.name}", patience_s=self._patience_s)
+
     def _path(self, kind: str, name: str) -> Path:
         return self.folder / kind / f"{quote(name, safe=' ')}.json"
+
+
+def mirror_of(url: str, name: str, *, patience_s: float = PATIENCE_S) -> ObjectStorage:
+    """Where the records of a sweep of that name lie below a store's URL."""
+    return ObjectStorage(url, patience_s=patience_s).below(f"results/{quote(name)}")
 
 
 def _place(arm: str, point: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 
-from timbre_ray.object_storage import ObjectStorage
+from timbre_ray.object_storage import Entry, ObjectStorage
 from timbre_ray.remote_tier import CorruptArtifactError, RemoteTier
 from timbre_ray.store_care import DAY_S, Checked, Garbage, Usage
 
@@ -32,7 +32,7 @@ def verify(tier: RemoteTier) -> Iterator[Checked]:
 def usage(tier: RemoteTier) -> list[Usage]:
     """By stage, the largest first; garbage among it."""
     sizes: dict[str, int] = defaultdict(int)
-    for kind in ("artifacts", "payload"):
+    for kind in ("artifacts", "payload", "checkpoints"):
         for entry in tier.storage.entries(kind):
             sizes[entry.name.split("/")[1]] += entry.num_bytes
     counts: dict[str, int] = defaultdict(int)
@@ -43,21 +43,34 @@ def usage(tier: RemoteTier) -> list[Usage]:
 
 
 def collect_garbage(tier: RemoteTier, *, days: float, remove: bool) -> list[Garbage]:
-    """Payloads that no artifact.json names and that nobody wrote to for so many days: their writer is gone.
+    """Payloads that no artifact.json names and that nobody wrote to for so many days: their writer is gone. Checkpoints of stages
+    that are published, and those that nobody wrote to for as long.
 
     Listed before the artifacts are: what is published in between is not taken for garbage.
     """
-    payloads: dict[str, list] = defaultdict(list)
-    for entry in tier.storage.entries("payload"):
-        payloads["/".join(entry.name.split("/")[:4])].append(entry)
-    named = {f"payload/{m['stage']}/{m['key']}/{m['payload']}" for m in tier.manifests()}
+    payloads, checkpoints = _by_folder(tier, "payload", 4), _by_folder(tier, "checkpoints", 3)
+    manifests = list(tier.manifests())
+    named = {f"payload/{m['stage']}/{m['key']}/{m['payload']}" for m in manifests}
+    published = {f"checkpoints/{m['stage']}/{m['key']}" for m in manifests}
     found = []
-    for folder in sorted(payloads.keys() - named):
-        age_days = (time.time() - max(entry.modified for entry in payloads[folder])) / DAY_S
-        if age_days < days:
+    for folder, entries in sorted({**payloads, **checkpoints}.items()):
+        age_days = (time.time() - max(entry.modified for entry in entries)) / DAY_S
+        if folder in published:
+            reason = "its stage is published"
+        elif folder in named or age_days < days:
             continue
-        num_bytes = sum(entry.num_bytes for entry in payloads[folder])
-        found.append(Garbage(folder=f"{tier.storage.url}/{folder}", reason="never published", num_bytes=num_bytes))
+        else:
+            reason = "never published" if folder in payloads else f"untouched for {age_days:.0f} days"
+        num_bytes = sum(entry.num_bytes for entry in entries)
+        found.append(Garbage(folder=f"{tier.storage.url}/{folder}", reason=reason, num_bytes=num_bytes))
         if remove:
-            tier.storage.delete(*(entry.name for entry in payloads[folder]))
+            tier.storage.delete(*(entry.name for entry in entries))
+    return found
+
+
+def _by_folder(tier: RemoteTier, kind: str, depth: int) -> dict[str, list[Entry]]:
+    """The objects of a kind by the first parts of their names, ``depth`` of them."""
+    found: dict[str, list[Entry]] = defaultdict(list)
+    for entry in tier.storage.entries(kind):
+        found["/".join(entry.name.split("/")[:depth])].append(entry)
     return found

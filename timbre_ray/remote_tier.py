@@ -3,7 +3,8 @@
     URL/payload/<stage>/<key>/<writer>/...      files of a stage; garbage until an artifact.json names their writer
     URL/artifacts/<stage>/<key>/artifact.json   written last, by one conditional PUT: the first writer's result is everybody's
     URL/leases/<stage>/<key>                    a host computes this; renewed while it does
-    URL/results/<sweep>/...                     the ledger
+    URL/checkpoints/<stage>/<key>/<step>.pt     of a training under way (resumable.py)
+    URL/results/<sweep>/...                     the ledger, and the lease of the driver that runs the sweep
 
 The folder of each node (``run.cache``) is a store as on one machine; to this one it only adds what is there.
 """
@@ -14,22 +15,17 @@ import contextlib
 import hashlib
 import json
 import socket
-import threading
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from timbre_ray.object_storage import NoObjectError, ObjectStorage, StorageError, check_place, folder_of, is_url
+from timbre_ray.lease import Lease
+from timbre_ray.object_storage import NoObjectError, ObjectStorage, check_place, folder_of, is_url
 from timbre_ray.store import MANIFEST, Store
 
 DEFAULT_CACHE = "~/.cache/timbre-ray"
-LEASE_RENEWED_EVERY_S = 20.0
-#: A lease that did not change for so long belongs to a host that is gone. Watched by the waiting host's own clock.
-LEASE_LOST_AFTER_S = 90.0
-_POLL_S = 2.0
 _NUM_TRANSFERS = 8
 
 
@@ -125,40 +121,12 @@ class RemoteTier:
     @contextlib.contextmanager
     def lease(self, stage: str, key: str) -> Iterator[None]:
         """Waits until no other host computes this, or its result is there. A convenience: two who compute it do no harm."""
-        name = f"leases/{stage}/{key}"
-        mine = self._wait_for_lease(name, stage, key)
-        if not mine:
+        lease = Lease(self.storage, f"leases/{stage}/{key}", host=socket.gethostname())
+        if lease.take(lambda holder, renewed: self.has(stage, key)):
+            with lease.kept():
+                yield
+        else:
             yield
-            return
-        done = threading.Event()
-        renewal = threading.Thread(target=self._renew, args=(name, done), daemon=True)
-        renewal.start()
-        try:
-            yield
-        finally:
-            done.set()
-            renewal.join()
-            with contextlib.suppress(StorageError):  # it runs out by itself
-                self.storage.delete(name)
-
-    def _wait_for_lease(self, name: str, stage: str, key: str) -> bool:
-        seen, since = b"", time.monotonic()
-        while not self.storage.create(name, _stamp()):
-            if self.has(stage, key):
-                return False
-            with contextlib.suppress(NoObjectError):  # just given back
-                if (now := self.storage.read(name)) != seen:
-                    seen, since = now, time.monotonic()
-                elif time.monotonic() - since > LEASE_LOST_AFTER_S:
-                    self.storage.delete(name)
-                    continue
-            time.sleep(_POLL_S)
-        return True
-
-    def _renew(self, name: str, done: threading.Event) -> None:
-        while not done.wait(LEASE_RENEWED_EVERY_S):
-            with contextlib.suppress(StorageError):
-                self.storage.write(name, _stamp())
 
     def _checked(self, manifest: dict[str, Any], name: str, folder: Path | None) -> str | None:
         """Reads one file, into ``folder`` if there is one; what is wrong with it."""
@@ -181,8 +149,3 @@ def _manifest_name(stage: str, key: str) -> str:
 
 def _payload_name(stage: str, key: str, writer: str) -> str:
     return f"payload/{stage}/{key}/{writer}"
-
-
-def _stamp() -> bytes:
-    """Another at each renewal, so that who waits sees that the holder lives."""
-    return json.dumps({"host": socket.gethostname(), "nonce": uuid.uuid4().hex}).encode()

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from timbre_ray.object_storage import check_place
+from timbre_ray.object_storage import PATIENCE_S, check_place
 from timbre_ray.specs import _at_least, _Strict
 
 #: Measured where ``evaluate.fad`` lists clap.
@@ -56,6 +56,8 @@ class RunSpec(_Strict):
     """The sweep starts nothing new after this many seconds; None: no limit."""
     storage: str = "store"
     """Folder of the artifacts, from the working folder, that every node must see; or ``s3://bucket/prefix``, ``gs://bucket/prefix``."""
+    storage_patience_s: float = PATIENCE_S
+    """For how long a failing read or write of ``storage`` or ``results`` is repeated, with growing pauses, before its trial fails."""
     cache: str = "~/.cache/timbre-ray"
     """Where ``storage`` is a URL: folder of a node's copies."""
     results: str = "results"
@@ -64,7 +66,8 @@ class RunSpec(_Strict):
     """Where losses and scores go beside the ledger and TensorBoard; one that fails is switched off and harms no sweep."""
 
     def __post_init__(self) -> None:
-        for name, bound in (("num_scorers", 1), ("threads", 1), ("max_failures", 0), ("max_concurrent", 1), ("time_budget_s", 0)):
+        at_least = {"num_scorers": 1, "threads": 1, "max_failures": 0, "max_concurrent": 1, "time_budget_s": 0, "storage_patience_s": 0}
+        for name, bound in at_least.items():
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), bound)
         check_place(self.storage, key="storage")

@@ -8,9 +8,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,15 @@ from transformers import GPT2LMHeadModel
 
 from timbre_ray.data.clips import load_target, read_clips, write_clips
 from timbre_ray.data.features import mix
+from timbre_ray.leaving import Leaving
 from timbre_ray.methods import METHODS, Method
 from timbre_ray.models.backbone import Backbone, Embeddings, load_backbone
 from timbre_ray.models.sampling import generate
 from timbre_ray.priors import PriorSet
+from timbre_ray.resumable import Resumable
 from timbre_ray.specs import TrialSpec
 from timbre_ray.stage_keys import ScoreRequest, Stage, StageKeys
 from timbre_ray.store import Artifact, Store
-from timbre_ray.train import checkpoint
 from timbre_ray.train.dreambooth import Examples, train
 from timbre_ray.train.teacher import Lesson, teach
 
@@ -95,7 +95,7 @@ class TrialStages:
         num_clips, seed = self.spec.dreambooth.num_class_clips, CLASS_AUDIO_SEED + self.spec.seed
 
         def produce(folder: Path) -> None:
-            waveform, latents = self._generate(self.backbone.unet, prompt, None, num_clips, seed)
+            waveform, latents = self._generate(self.backbone.unet, prompt, None, num_clips, seed, stage="class_audio")
             write_clips(waveform, folder)
             self._save_encoded(waveform, folder, latents)
 
@@ -183,8 +183,11 @@ class TrialStages:
         embeddings = self._embeddings(prompt, self.teach())
         return Examples(mean=values["mean"], std=values["std"], prompt=embeddings, loa=values[f"loa_{self.spec.teacher.loa}"])
 
-    def train(self, until: int) -> Iterator[tuple[int, list[dict[str, float]]]]:
-        """Trains to step ``until``, publishing the weights at every scored step; yields (step, losses so far) after each."""
+    def train(self, until: int) -> Generator[tuple[int, list[dict[str, float]]], None, None]:
+        """Trains to step ``until``, publishing the weights at every scored step; yields (step, losses so far) after each.
+
+        Leaving, raised by ``on_progress`` or thrown in, goes on once the checkpoint of the latest step is written.
+        """
         spec = dataclasses.replace(self.spec.dreambooth, steps=until)
         wanted = [s for s in self.spec.evaluate.at_steps if 0 < s <= until]
         run_key = self.dreambooth_key(until)
@@ -202,32 +205,30 @@ class TrialStages:
             prior = self.prior()
             instance = self._examples("encode", self.encode().key, self.prompts.instance)
             remembered = self._examples(prior.stage, prior.key, prior.prompt) if prior else None
-            resume_from, reached = self._checkpoint(run_key, wanted)
+            saved = Resumable(self.store, "dreambooth", run_key)
+            # One beyond a step whose weights are wanted and not published is of no use.
+            reached = saved.take(lambda at: all(s >= at or self.store.has("dreambooth", self.dreambooth_key(s)) for s in wanted))
             history: list[dict[str, float]] = []
             clock = time.perf_counter()
             self.backbone.set_aside()
-            for row in train(
+            training = train(
                 unet, self.backbone.new_scheduler(), instance, remembered, spec, seed=self.spec.seed,
-                device=self.device, gpt2=gpt2, resume_from=resume_from, checkpoint_every_s=CHECKPOINT_EVERY_S,
-            ):  # fmt: skip
+                device=self.device, gpt2=gpt2, resume_from=saved.path, checkpoint_every_s=CHECKPOINT_EVERY_S,
+            )  # fmt: skip
+            for row in training:
                 history.append(row)
-                self.progress("dreambooth", len(history), until, loss=row["loss"])
-                if (step := len(history)) in wanted:
-                    spent = {"seconds": time.perf_counter() - clock, "work": self.keys.clips_trained(step - reached)}
-                    self._publish_weights(step, unet, gpt2, history, spent)
-                    yield step, list(history)
-                    self.backbone.set_aside()  # what the audio of this step was made with
-                    clock, reached = time.perf_counter(), max(step, reached)
-            shutil.rmtree(resume_from.parent, ignore_errors=True)
-
-    def _checkpoint(self, run_key: str, wanted: list[int]) -> tuple[Path, int]:
-        """Where to resume from, and its step. A checkpoint beyond a step whose weights are wanted and not published is no use."""
-        path = self.store.scratch("dreambooth", run_key) / "resume.pt"
-        reached = checkpoint.reached(path)
-        if any(s < reached and not self.store.has("dreambooth", self.dreambooth_key(s)) for s in wanted):
-            path.unlink()
-            reached = 0
-        return path, reached
+                saved.mirror(len(history))
+                try:
+                    self.progress("dreambooth", len(history), until, loss=row["loss"])
+                    if (step := len(history)) in wanted:
+                        spent = {"seconds": time.perf_counter() - clock, "work": self.keys.clips_trained(step - reached)}
+                        self._publish_weights(step, unet, gpt2, history, spent)
+                        yield step, list(history)
+                        self.backbone.set_aside()  # what the audio of this step was made with
+                        clock, reached = time.perf_counter(), max(step, reached)
+                except Leaving as leaving:
+                    saved.leave(training, leaving, len(history))
+            saved.remove()
 
     def _publish_weights(
         self, step: int, unet: torch.nn.Module, gpt2: GPT2LMHeadModel | None, history: list[dict], spent: dict[str, float]
@@ -281,9 +282,8 @@ class TrialStages:
         prompts = self.keys.scored_prompts()
         lazy_unet = Lazy(lambda: self.trained_unet(step))
         found = {}
-        for i, (name, prompt) in enumerate(prompts.items()):
+        for name, prompt in prompts.items():
             found[name] = self.generate_prompt(step, prompt, self.spec.evaluate.num_clips, lazy_unet)
-            self.progress("generate", i + 1, len(prompts))
         return found
 
     def generate_prompt(self, step: int, prompt: str, num_clips: int, unet: Lazy) -> Artifact:
@@ -298,12 +298,15 @@ class TrialStages:
         return self._compute(self.keys.generate(step, prompt, num_clips), produce)
 
     def _generate(
-        self, unet: torch.nn.Module, prompt: str, source: Artifact | None, num_clips: int, seed: int
+        self, unet: torch.nn.Module, prompt: str, source: Artifact | None, num_clips: int, seed: int, *, stage: str = "generate"
     ) -> tuple[Tensor, Tensor]:
         sampler = self.spec.evaluate.sampler
         positive = self._embeddings(prompt, source)
         negative = self._embeddings(sampler.negative_prompt, source, pad_to=positive.t5.shape[1])
-        return generate(self.backbone, unet, positive, negative, num_clips=num_clips, seed=seed, sampler=sampler)
+        return generate(
+            self.backbone, unet, positive, negative, num_clips=num_clips, seed=seed, sampler=sampler,
+            on_clips=lambda num_done: self.progress(stage, num_done, num_clips),
+        )  # fmt: skip
 
     def request(self, audio: dict[str, Artifact]) -> ScoreRequest:
         self.encode()  # what is scored against

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +13,9 @@ from typing import Any, Literal
 
 import filelock
 
-from timbre_ray.ledger import Ledger
+from timbre_ray.finished import fetch_results
+from timbre_ray.ledger import Ledger, mirror_of
+from timbre_ray.sole_driver import is_driven
 
 State = Literal["running", "interrupted", "finished", "stopped early", "failed"]
 ORDER: tuple[State, ...] = ("running", "interrupted", "failed", "stopped early", "finished")
@@ -23,7 +26,7 @@ class TrialStatus:
     trial_id: str
     state: State
     stage: str
-    """Of a running trial; with how much of it is done."""
+    """Of a running trial; with how much of it is done. Only where its worker's folder of results is seen."""
     step: int | None
     """Dreambooth step of the latest scores; None before the first."""
     metrics: Mapping[str, float]
@@ -54,10 +57,13 @@ class SweepStatus:
         return f"{self.name} ({how}): {', '.join(parts) or 'nothing begun'}"
 
 
-def read_status(folder: Path) -> SweepStatus:
-    """Raises FileNotFoundError where no sweep was run into the folder."""
+def read_status(folder: Path, *, is_run: bool | None = None) -> SweepStatus:
+    """Raises FileNotFoundError where no sweep was run into the folder.
+
+    is_run: whether a driver is at it, for records that were fetched; None: as the folder's own lock says.
+    """
     ledger, now = Ledger(folder), time.time()
-    sweep, is_running = ledger.sweep(), _is_running(folder)
+    sweep, is_running = ledger.sweep(), _is_running(folder) if is_run is None else is_run
     planned = sweep.get("planned")
     names = set(planned) if isinstance(planned, list) else None
     records = [r for r in ledger.trials() if not r.get("orphaned") and (names is None or r["trial_id"] in names)]
@@ -68,6 +74,13 @@ def read_status(folder: Path) -> SweepStatus:
         num_planned=len(planned) if isinstance(planned, list) else planned,
         trials=tuple(sorted(trials, key=lambda t: (ORDER.index(t.state), t.trial_id))),
     )
+
+
+def read_status_behind(url: str, name: str) -> SweepStatus:
+    """The same of results below a URL; nothing of them stays here. Raises ValueError where there are none."""
+    with tempfile.TemporaryDirectory() as folder:
+        fetch_results(name, Path(folder), url)
+        return read_status(Path(folder) / name, is_run=is_driven(mirror_of(url, name)))
 
 
 def _is_running(folder: Path) -> bool:

@@ -20,15 +20,19 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
+from timbre_ray.object_storage import PATIENCE_S
+from timbre_ray.patience import patiently
 from timbre_ray.specs import digest
 
 if TYPE_CHECKING:
     from timbre_ray.remote_tier import RemoteTier
+
+T = TypeVar("T")
 
 MANIFEST = "artifact.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -69,11 +73,14 @@ class Artifact:
 
 
 class Store:
-    """Artifacts under one root folder. Any number of processes may share it; one Store object serves one trial at a time."""
+    """Artifacts under one root folder. Any number of processes may share it; one Store object serves one trial at a time.
 
-    def __init__(self, root: Path | str, remote: RemoteTier | None = None) -> None:
+    A disk that fails as one that may come back is waited for, ``patience_s`` at most; then StorageError names it.
+    """
+
+    def __init__(self, root: Path | str, remote: RemoteTier | None = None, *, patience_s: float = PATIENCE_S) -> None:
         self.root = Path(root).expanduser().resolve()  # the working folder may change later
-        self.remote = remote
+        self.remote, self._patience_s = remote, patience_s
         self.trial: str | None = None
         """Trial that the lines of the log are attributed to; see attributed_to."""
         self._log_file: Path | None = None
@@ -86,23 +93,34 @@ class Store:
 
         When two processes ask at once, one computes and the other waits for it; of two hosts with a remote tier too. If ``produce``
         raises, nothing is published, its folder is removed and the error goes on; the scratch folder stays, so that the next try
-        resumes. A damaged artifact is taken away and computed again.
+        resumes. A damaged artifact is taken away and computed again. Where the disk fails in between, ``produce`` may be called again.
         """
-        with contextlib.suppress(ArtifactNotFoundError, DamagedArtifactError):
-            return self._reuse(stage, key)
-        with self.lock(stage, key), self.remote.lease(stage, key) if self.remote else contextlib.nullcontext():
+
+        def found_or_made() -> Artifact:
             with contextlib.suppress(ArtifactNotFoundError, DamagedArtifactError):
-                return self._reuse(stage, key)
-            self._take_away(stage, key)
-            artifact = self._compute(stage, key, produce, description)
-        self._record("computed", artifact)
+                return self._get(stage, key)
+            with self.lock(stage, key), self.remote.lease(stage, key) if self.remote else contextlib.nullcontext():
+                with contextlib.suppress(ArtifactNotFoundError, DamagedArtifactError):
+                    return self._get(stage, key)
+                self._take_away(stage, key)
+                return self._compute(stage, key, produce, description)
+
+        artifact = self.patiently(f"keep {stage}/{key}", found_or_made)
+        self.patiently("write the log", lambda: self._record("reused" if artifact.reused else "computed", artifact))
         return artifact
+
+    def patiently(self, what: str, call: Callable[[], T]) -> T:
+        """``call()``, repeated while the disk fails; ``what`` it does, in words, for the error in the end."""
+        return patiently(call, place=self.root, what=what, patience_s=self._patience_s)
 
     def get(self, stage: str, key: str) -> Artifact:
         """A published artifact, its files as published, fetched if it lies behind the remote tier alone.
 
-        Raises ArtifactNotFoundError (a KeyError) or DamagedArtifactError.
+        Raises ArtifactNotFoundError (a KeyError), DamagedArtifactError or StorageError.
         """
+        return self.patiently(f"read {stage}/{key}", lambda: self._get(stage, key))
+
+    def _get(self, stage: str, key: str) -> Artifact:
         folder = self._place("artifacts", stage, key)
         if self.remote and not self._has_here(stage, key) and self.remote.has(stage, key):
             self._fetch(self.remote, stage, key)
@@ -124,7 +142,8 @@ class Store:
         return Artifact(folder=folder, stage=stage, key=key, seconds=manifest["seconds"], reused=True)
 
     def has(self, stage: str, key: str) -> bool:
-        return self._has_here(stage, key) or (self.remote is not None and self.remote.has(stage, key))
+        here = self.patiently(f"look up {stage}/{key}", lambda: self._has_here(stage, key))
+        return here or (self.remote is not None and self.remote.has(stage, key))
 
     def manifests(self) -> Iterator[dict[str, Any]]:
         """``artifact.json`` of every published artifact: stage, key, description, seconds, created, files with their bytes."""
@@ -137,7 +156,7 @@ class Store:
     def scratch(self, stage: str, key: str) -> Path:
         """Folder for the checkpoints of a stage under way. It outlives a crash and is removed once the key is published."""
         folder = self._place("scratch", stage, key)
-        folder.mkdir(parents=True, exist_ok=True)
+        self.patiently(f"make {folder}", lambda: folder.mkdir(parents=True, exist_ok=True))
         return folder
 
     def lock(self, stage: str, key: str) -> FileLock:
@@ -206,11 +225,6 @@ class Store:
     def _has_here(self, stage: str, key: str) -> bool:
         return (self._place("artifacts", stage, key) / MANIFEST).is_file()
 
-    def _reuse(self, stage: str, key: str) -> Artifact:
-        artifact = self.get(stage, key)
-        self._record("reused", artifact)
-        return artifact
-
     def _take_away(self, stage: str, key: str) -> None:
         """Removes what is damaged, if anything is there; the caller holds the lock. Renamed first: readers see all or nothing."""
         published, aside = self._place("artifacts", stage, key), self._place("tmp", stage, key)
@@ -267,10 +281,18 @@ def _publish(folder: Path, published: Path) -> None:
 _found_whole: set[tuple[Path, int, int, int]] = set()
 
 
+def leads_out(folder: Path, name: str) -> bool:
+    """True for a file's name in an artifact.json that is no place below the artifact's folder."""
+    parts = PurePosixPath(name)
+    return parts.is_absolute() or ".." in parts.parts or not (folder / name).resolve().is_relative_to(folder.resolve())
+
+
 def _damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:
     """What is wrong with the first file that is not as it was published."""
     for name, entry in files.items():
         path = folder / name
+        if leads_out(folder, name):
+            return f"{name} leads out of the artifact's folder; it was not read"
         if not path.is_file():
             return f"{name} is missing"
         stat = path.stat()

@@ -9,11 +9,11 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from filelock import Timeout
 
-from timbre_ray.store import _NAME, MANIFEST, Store
+from timbre_ray.store import _NAME, MANIFEST, Store, leads_out
 
 DAY_S = 86_400.0
 
@@ -110,8 +110,8 @@ def _problems(stage: str, key: str, folder: Path) -> Iterator[str]:
 
 
 def _problem(folder: Path, name: str, sha256: str, num_bytes: int) -> str | None:
-    path, parts = folder / name, PurePosixPath(name)
-    if parts.is_absolute() or ".." in parts.parts or not path.resolve().is_relative_to(folder.resolve()):
+    path = folder / name
+    if leads_out(folder, name):
         return "leads out of the artifact's folder; it was not read"
     if not path.is_file():
         return "missing"

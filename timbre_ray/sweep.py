@@ -24,6 +24,7 @@ from timbre_ray.backbones import resolved_backbone
 from timbre_ray.classifier_choice import resolved_classifier
 from timbre_ray.clip_sets import recording_digests, resolved_clips, target_name
 from timbre_ray.identity import VERSIONS, backbone_digest, judges_digest
+from timbre_ray.ledger import SWEEP_NAME
 from timbre_ray.run_specs import CLAP_METRICS, RangeSpec, RunSpec, SearchSpec
 from timbre_ray.specs import BackboneSpec, ClipsSpec, EvaluateSpec, TrialSpec, as_dict, digest
 from timbre_ray.sweep_yaml import SweepError, Tree, check, flatten, has_key, nearest, read_yaml, unknown_key
@@ -32,7 +33,6 @@ from timbre_ray.vggish_choice import resolved_vggish
 __all__ = ["PlannedTrial", "RangeSpec", "RunSpec", "SearchSpec", "Sweep", "SweepError", "load_sweep"]
 
 _KEYS = ("name", "base", "arms", "ablation", "grid", "search", "run")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _QUESTION = re.compile(r"#\s*Question:\s*(.*\S)")
 
 
@@ -234,7 +234,7 @@ class _Reader:
         return section if isinstance(section, Mapping) else {}
 
     def _check_name(self, place: str, name: Any) -> None:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not SWEEP_NAME.fullmatch(name):
             self.problems.append(f"{place}={name!r}: a name of letters, digits and . _ - is needed, as it names files")
 
 

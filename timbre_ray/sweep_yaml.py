@@ -16,6 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
 
+#: Values of a sweep's YAML, anchors written out: the largest sweep has some hundreds.
+MAX_NODES = 100_000
+
 
 class SweepError(ValueError):
     """A sweep's YAML cannot be used; the message lists every problem."""
@@ -57,10 +60,14 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], str]:
     except OSError as error:
         raise SweepError(path, [f"cannot be read ({error.strerror})"]) from None
     try:
-        data = yaml.safe_load(text)
-        twice = list(_doubled(yaml.compose(text, Loader=yaml.SafeLoader)))
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if _num_nodes(root, {}) > MAX_NODES:
+            raise SweepError(path, [f"its anchors (&, *) stand for more than {MAX_NODES} values; write out what is meant"])
+        data, twice = yaml.safe_load(text), list(_doubled(root))
     except yaml.YAMLError as error:
         raise SweepError(path, [f"not plain YAML: {' '.join(str(error).split())}"]) from None
+    except RecursionError:
+        raise SweepError(path, ["nested too deeply, or an anchor (&) that holds itself; write out what is meant"]) from None
     if twice:
         raise SweepError(path, twice)
     if not isinstance(data, dict):
@@ -151,6 +158,16 @@ def _with_leaf(values: Mapping[str, Any], parts: list[str], value: Any) -> dict[
         return {**values, name: values[name] if keep else value}
     below = values.get(name)
     return {**values, name: _with_leaf(below if isinstance(below, Mapping) else {}, rest, value)}
+
+
+def _num_nodes(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """As many as there are once every anchor's content stands where it is named: a few lines may stand for billions."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        children = [child for pair in node.value for child in pair] if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_num_nodes(child, known) for child in children)
+    return known[id(node)]
 
 
 def _doubled(node: yaml.Node | None) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import soundfile
 
 from timbre_ray.evaluate.scorer import Pending, ScoreRequest, score_floor
+from timbre_ray.leaving import Leaving
 from timbre_ray.specs import TrialSpec, as_dict
 from timbre_ray.stages import Lazy, Progress, TrialStages
 from timbre_ray.store import Store
@@ -55,8 +56,12 @@ def run_trial(
         submit(0, [])
         yield from collect(wait=False)
     if at_steps[-1] > 0:
-        for step, losses in stages.train(at_steps[-1]):
-            submit(step, losses)
+        training = stages.train(at_steps[-1])
+        for step, losses in training:
+            try:
+                submit(step, losses)
+            except Leaving as leaving:
+                training.throw(leaving)  # it knows its checkpoint, and raises it again
             yield from collect(wait=False)
     yield from collect(wait=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from timbre_ray.data.features import mix, normalise_waveform
+from timbre_ray.leaving import Leaving
 from timbre_ray.methods import METHODS
 from timbre_ray.methods.lora import target_modules
 from timbre_ray.models.backbone import Backbone
@@ -170,6 +172,37 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     run(backbone, examples, spec, prior=prior, resume_from=checkpoint, stop_after=2)
     assert torch.load(checkpoint, weights_only=True)["step"] == 2
     assert equal(whole, run(backbone, examples, spec, prior=prior, resume_from=checkpoint))
+
+
+@pytest.mark.parametrize("left_at", [1, 3])
+def test_a_run_that_was_told_to_leave_goes_on_at_that_very_step(
+    left_at: int, backbone: Backbone, examples: dict[str, Examples], tmp_path: Path
+) -> None:
+    spec = dataclasses.replace(SPEC, method="prior", steps=4)
+    whole = run(backbone, examples, spec, prior=examples["prior"])
+    steps: list[int] = []
+
+    def begin() -> tuple[nn.Module, Generator[dict[str, float], None, None]]:
+        """Counts the optimizer's steps; no checkpoint is written because of the time."""
+        unet = backbone.copy_unet()
+        METHODS[spec.method].attach(unet, spec)
+        unet.register_forward_pre_hook(lambda *_: steps.append(1))
+        rows = train(
+            unet, backbone.new_scheduler(), examples["instance"], examples["prior"], spec, seed=3,
+            resume_from=tmp_path / "resume.pt", checkpoint_every_s=3600.0,
+        )  # fmt: skip
+        return unet, rows
+
+    _, rows = begin()
+    for row in rows:
+        if row["step"] == left_at:
+            with pytest.raises(Leaving, match="spot"):
+                rows.throw(Leaving("spot"))
+    assert torch.load(tmp_path / "resume.pt", weights_only=True)["step"] == left_at
+    resumed, rows = begin()
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert equal(whole, resumed)
+    assert len(steps) == 4 * spec.gradient_accumulation * 2, "every step was computed once: on the instance and on the prior"
 
 
 def test_a_run_with_a_checkpoint_cut_off_half_way_equals_an_uninterrupted_one(

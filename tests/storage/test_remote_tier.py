@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from timbre_ray import cli, cli_errors, remote_care, remote_tier
+from timbre_ray import cli, cli_errors, lease, remote_care
 from timbre_ray.ledger import Ledger
 from timbre_ray.object_storage import ObjectStorage, StorageError
 from timbre_ray.remote_tier import CorruptArtifactError, RemoteTier
@@ -93,8 +93,8 @@ def test_a_writer_killed_half_way_leaves_garbage_and_no_result(tmp_path, bucket,
 
     # Its lease is still there, is not renewed, and runs out.
     assert objects(next_host, "leases") == ["leases/encode/k"]
-    monkeypatch.setattr(remote_tier, "LEASE_LOST_AFTER_S", 0.5)
-    monkeypatch.setattr(remote_tier, "_POLL_S", 0.1)
+    monkeypatch.setattr(lease, "LOST_AFTER_S", 0.5)
+    monkeypatch.setattr(lease, "POLL_S", 0.1)
     assert not next_host.get_or_compute("encode", "k", write_two, description={}).reused
     assert remote_care.collect_garbage(next_host.remote, days=1, remove=True) == []  # it may be under way
     assert remote_care.collect_garbage(next_host.remote, days=0, remove=True) == [garbage]
@@ -163,7 +163,7 @@ def compute_on_two_hosts(tmp_path, bucket) -> tuple[list[str], list[bytes]]:
 
 
 def test_two_hosts_at_once_compute_once(tmp_path, bucket, monkeypatch):
-    monkeypatch.setattr(remote_tier, "_POLL_S", 0.1)
+    monkeypatch.setattr(lease, "POLL_S", 0.1)
     calls, held = compute_on_two_hosts(tmp_path, bucket)
     assert len(calls) == 1 and held == [calls[0].encode()] * 2
 
@@ -252,3 +252,21 @@ def test_records_of_runs_before_the_url_reach_it(tmp_path, bucket):
     new = Ledger.of(tmp_path / "new" / "stubs", f"{bucket}/runs")
     new.pull()
     assert new.trials() == [{"trial_id": "t", "status": "finished"}]
+
+
+def test_a_trial_that_finished_while_the_url_was_away_stays_finished(tmp_path, bucket, monkeypatch):
+    record = {"trial_id": "t", "trial_key": "k", "status": "running"}
+    ledger = Ledger.of(tmp_path / "mine" / "stubs", f"{bucket}/runs", patience_s=1)
+    ledger.write_trial(record)
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nothing listens there
+    with pytest.raises(StorageError, match="cannot write trials/t.json"):
+        Ledger.of(tmp_path / "mine" / "stubs", f"{bucket}/runs", patience_s=1).write_trial({**record, "status": "finished"})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    ledger.sync()
+    other = Ledger.of(tmp_path / "other" / "stubs", f"{bucket}/runs")
+    assert ledger.trial("t") == other.trial("t") == {**record, "status": "finished"}
+
+    other.write_trial({**record, "trial_key": "edited"})  # another machine has begun with another spec: that one counts
+    ledger.sync()
+    assert ledger.trial("t")["trial_key"] == "edited"

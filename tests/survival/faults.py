@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import psutil
 from tests.survival.scene import Scene, cluster_of, kill
 
 PLAIN, LONGER, OTHER_ARMS = "stubs", "longer", "other_arms"
+MINUTE_S = 60.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,10 +33,18 @@ class Fault:
     """The undisturbed sweep that has the same end."""
 
 
-def worker(scene: Scene, sent: signal.Signals = signal.SIGKILL) -> None:
+def worker(scene: Scene) -> None:
     scene.plan_strike("trial-a-0-10", "pause")
     driver = scene.start(scene.write())
-    kill(scene.reached("trial-a-0-10", driver), sent)
+    kill(scene.reached("trial-a-0-10", driver))
+    scene.finish(driver)
+
+
+def worker_notice(scene: Scene) -> None:
+    """No failure is allowed: leaving is none."""
+    scene.plan_strike("trial-a-0-10", "work")
+    driver = scene.start(scene.write(max_failures=0))
+    kill(scene.reached("trial-a-0-10", driver), signal.SIGTERM)
     scene.finish(driver)
 
 
@@ -94,15 +104,21 @@ def full_disk(scene: Scene) -> None:
     scene.run(scene.write())
 
 
-def storage_once(scene: Scene) -> None:
-    scene.plan_strike("produce-a-0-10", "EIO")
-    scene.run(scene.write())
+def storage_for_a_minute(scene: Scene) -> None:
+    scene.plan_strike("produce-a-0-10", "always EIO")
+    driver = scene.start(scene.write(max_failures=0))
+    scene.began("a", driver)
+    time.sleep(MINUTE_S)
+    (scene.folder / "strikes" / "produce-a-0-10").unlink()
+    scene.finish(driver)
 
 
 def storage_for_good(scene: Scene) -> None:
     scene.plan_strike("produce-a-0-10", "always EIO")
-    scene.run(scene.write(), exit_code=1)
-    assert "Input/output error" in scene.record("a")["error"]["message"]
+    scene.run(scene.write(storage_patience_s=2.0), exit_code=1)
+    error = scene.record("a")["error"]
+    assert error["type"] == "StorageError" and f"{scene.store}: cannot keep dreambooth/a0step10 for 2 s" in error["message"]
+    assert "Input/output error" in error["message"]
     assert scene.record("b")["status"] == "finished"
     (scene.folder / "strikes" / "produce-a-0-10").unlink()
     scene.run(scene.write())
@@ -161,7 +177,10 @@ def table() -> dict[str, Fault]:
     retried: dict[str, Any] = {"retries": 1}
     faults = (
         Fault(name="worker", struck="`kill -9` of a trial's process before step 10", play=worker, **retried),
-        Fault(name="worker-notice", struck="SIGTERM to a trial's process before step 10", play=terminated(worker), **retried),
+        Fault(
+            name="worker-notice", struck="SIGTERM to a trial's process before step 10; no failure allowed", play=worker_notice,
+            **retried,
+        ),
         Fault(name="scorer", struck="`kill -9` of the evaluation actor while it scores step 10", play=scorer),
         Fault(name="raylet", struck="`kill -9` of the raylet under a trial; another node is left", play=raylet, **retried),
         Fault(name="driver", struck="`kill -9` of the driver amid a trial; run again", play=driver, **retried),
@@ -172,7 +191,10 @@ def table() -> dict[str, Fault]:
             name="head", struck="`kill -9` of GCS, the head's raylet and the driver; run again", play=head, **retried
         ),
         Fault(name="full-disk", struck="no space left under the store; room made, run again", play=full_disk, retries=None),
-        Fault(name="storage-once", struck="EIO at one write of a trial", play=storage_once, **retried),
+        Fault(
+            name="storage-minute", struck="EIO at each write of one trial for a minute; no failure allowed",
+            play=storage_for_a_minute,
+        ),
         Fault(
             name="storage-for-good", struck="EIO at each write of one trial; mended, run again", play=storage_for_good, retries=2
         ),

@@ -107,6 +107,14 @@ class Scene:
             time.sleep(0.1)
         return int(path.read_text())
 
+    def began(self, arm: str, driver: subprocess.Popen[str]) -> None:
+        """Waits until a trial of that arm was scored once."""
+        end = time.monotonic() + PATIENCE_S
+        while not any(r["arm"] == arm and r["evaluations"] for r in Ledger(self.folder / "results" / "stubs").trials()):
+            if driver.poll() is not None or time.monotonic() > end:
+                raise AssertionError(f"{arm} never began:\n{self._last_words(driver)}")
+            time.sleep(0.1)
+
     def _last_words(self, driver: subprocess.Popen[str]) -> str:
         driver.kill()
         return driver.communicate()[0]

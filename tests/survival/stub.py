@@ -27,7 +27,10 @@ def trial(spec, *, worker, store, score, on_progress):
     taught = store.get_or_compute("teach", f"teach{spec.seed}", write_weights("teach", str(spec.seed)), description={})
     for step in spec.evaluate.at_steps:
         on_progress(Progress(stage="dreambooth", done=step, total=last, values={}))
-        strike(store.root, f"trial-{name}-{step}")
+        struck = strike(store.root, f"trial-{name}-{step}")
+        while struck == "work":  # until it is told to leave
+            on_progress(Progress(stage="dreambooth", done=step, total=last, values={}))
+            time.sleep(0.1)
         key = f"{spec.clips.token}{spec.seed}step{step}"
 
         def produce(folder: Path, key=key, place=f"produce-{name}-{step}") -> None:
@@ -56,7 +59,7 @@ def write_weights(*parts: str):
 
 
 def strike(store_root: Path, place: str) -> str | None:
-    """nan: told to the caller; EIO, ENOSPC: raised; clock: an hour off from now on; pause: waits to be killed."""
+    """nan, work: told to the caller; EIO, ENOSPC: raised; clock: an hour off from now on; pause: waits to be killed."""
     path = store_root.parent / "strikes" / place
     try:
         action = path.read_text()

@@ -21,7 +21,7 @@ def test_a_worker_that_dies_before_its_trial_starts_is_tried_again(tmp_path: Pat
     board.start("tune-1", "large-gpt2-flute-s0", now=10.0)
     board.end("tune-1", "large-gpt2-flute-s0", "finished", now=30.0)
     assert (board.num_ended, board.seconds_left(30.0)) == (1, 0.0)
-    assert "large-gpt2-flute-s0: its worker failed, trying again" in board.messages
+    assert "large-gpt2-flute-s0: its worker failed or was told to leave, trying again" in board.messages
 
 
 def test_a_trial_that_hung_to_the_end_names_the_file_of_its_stack(tmp_path: Path) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
 
 from timbre_ray.cluster import scoring
 from timbre_ray.cluster.failures import ScoringFailedError
+from timbre_ray.leaving import Leaving
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, *values: Any) -> list[int]:
     """ray.get gives these in turn; returns the list of requests that were sent."""
     left, sent = list(values), []
 
-    def get(ref: int) -> Any:
+    def get(ref: int, timeout: float) -> Any:
         assert ref == sent[-1], "the latest request is waited for"
         value = left.pop(0)
         if isinstance(value, Exception):
@@ -28,12 +30,12 @@ def answers(monkeypatch: pytest.MonkeyPatch, *values: Any) -> list[int]:
     return sent
 
 
-def request(sent: list[int]) -> scoring.RemoteScore:
+def request(sent: list[int], while_waiting: Callable[[], None] = lambda: None) -> scoring.RemoteScore:
     def submit() -> int:
         sent.append(len(sent))
         return sent[-1]
 
-    return scoring.RemoteScore(submit)
+    return scoring.RemoteScore(submit, while_waiting)
 
 
 def unreachable() -> ActorUnavailableError:
@@ -58,3 +60,16 @@ def test_an_actor_that_is_dead_is_not_asked_again(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ScoringFailedError):
         request(sent).result()
     assert sent == [0]
+
+
+def test_who_waits_hears_that_it_must_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = answers(monkeypatch, GetTimeoutError("later"), GetTimeoutError("later"))
+    told = iter((None, Leaving("drained")))
+
+    def while_waiting() -> None:
+        if error := next(told):
+            raise error
+
+    with pytest.raises(Leaving, match="drained"):
+        request(sent, while_waiting).result()
+    assert sent == [0], "it waited for the one request"

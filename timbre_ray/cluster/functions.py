@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from timbre_ray.ledger import Ledger
-from timbre_ray.object_storage import ObjectStorage
+from timbre_ray.object_storage import PATIENCE_S, ObjectStorage
 from timbre_ray.remote_tier import RemoteTier
 from timbre_ray.shared_disk import SharedDisk
 from timbre_ray.specs import TrialSpec
@@ -32,15 +32,18 @@ class Worker:
     """What a node must see before it writes a result; empty on one machine."""
     remote_url: str | None = None
     """Where results are kept, if not in ``store_root``."""
+    patience_s: float = PATIENCE_S
+    """For how long failing storage is waited for."""
 
     def store(self) -> Store:
         """Raises DiskNotSharedError on a node that joined without the shared disk: its results would be lost with it."""
         for disk in self.disks:
             disk.check()
-        return Store(self.store_root, RemoteTier(ObjectStorage(self.remote_url)) if self.remote_url else None)
+        remote = RemoteTier(ObjectStorage(self.remote_url, patience_s=self.patience_s)) if self.remote_url else None
+        return Store(self.store_root, remote, patience_s=self.patience_s)
 
     def ledger(self, folder: Path) -> Ledger:
-        return Ledger.of(folder, self.remote_url)
+        return Ledger.of(folder, self.remote_url, patience_s=self.patience_s)
 
 
 def run_trial(

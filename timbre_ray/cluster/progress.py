@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,7 +78,7 @@ class Board:
         """A worker may die before its trial has started: then there is no row yet."""
         row = self.rows.setdefault(key, Row(trial_id=trial_id, state="waiting", started=0.0))
         row.state, row.retries = "waiting", row.retries + 1
-        self.messages.append(f"{row.trial_id}: its worker failed, trying again")
+        self.messages.append(f"{row.trial_id}: its worker failed or was told to leave, trying again")
 
     def end(self, key: str, trial_id: str, state: State, now: float, error: str = "") -> None:
         row = self.rows.setdefault(key, Row(trial_id=trial_id, state=state, started=now))
@@ -111,9 +112,13 @@ class Board:
 class SweepCallback(Callback):
     """Keeps the board, stops useless retries, and writes the ledger records that a dead or stopped worker cannot write."""
 
-    def __init__(self, *, context: TrialContext, board: Board) -> None:
-        self._context, self._board = context, board
+    def __init__(self, *, context: TrialContext, board: Board, check_alone: Callable[[], None] = lambda: None) -> None:
+        """check_alone: raises once another driver has taken the sweep over."""
+        self._context, self._board, self._check_alone = context, board, check_alone
         self._ledger = context.worker.ledger(context.ledger_folder)
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._check_alone()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._board.start(trial.trial_id, self._planned(trial).trial_id, time.time())

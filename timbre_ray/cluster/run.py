@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import functools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import filelock
 from ray import tune
 from rich.console import Console
 
@@ -29,6 +28,7 @@ from timbre_ray.ledger import Difference, Ledger
 from timbre_ray.object_storage import folder_of, is_url
 from timbre_ray.remote_tier import local_root
 from timbre_ray.shared_disk import SharedDisk
+from timbre_ray.sole_driver import alone
 from timbre_ray.sweep import PlannedTrial, Sweep
 
 
@@ -60,26 +60,26 @@ def run_sweep(
     One Ray session a process: after another one has ended in the same process, Tune's trials fail to start (seen on Ray 2.60).
 
     Raises InfeasibleError if the cluster can never hold a trial, DiskNotSharedError if a node does not see run.storage and
-    run.results, ValueError if a package of run.exporters is not installed, and RuntimeError if another process runs the same
-    sweep.
+    run.results, ValueError if a package of run.exporters is not installed, and RuntimeError if another driver runs the same sweep.
     """
     console, functions = console or Console(), functions or Functions()
     check_installed(sweep.run.exporters)
     results = (Path(sweep.run.results) / sweep.name).resolve()
-    ledger = Ledger.of(results, sweep.run.storage)
-    with _alone(results):
+    ledger = Ledger.of(results, sweep.run.storage, patience_s=sweep.run.storage_patience_s)
+    say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    with alone(results, sweep.run.storage, patience_s=sweep.run.storage_patience_s, say=say) as check_alone:
         ledger.sync()
         ledger.write_sweep(_sweep_record(sweep))
         todo = _todo(sweep, ledger)
         floors = missing_baselines(sweep.trials, ledger)
         ledger.mark(todo.difference)
-        _print_plan(sweep, todo, console)
+        say(_plan_line(sweep, todo))
         if not todo.num_trials and not floors:
             return Outcome(results=results, num_kept=todo.num_kept, finished=(), failed={}, num_unfinished=0)
         with ray_session(address=address, threads=sweep.run.threads):
             outcome = _run_on_ray(
                 sweep, todo=todo, floors=floors, ledger=ledger, results=results, functions=functions, console=console,
-                address=address,
+                address=address, check_alone=check_alone,
             )  # fmt: skip
         ledger.pull()  # what other nodes wrote
         return outcome
@@ -112,7 +112,7 @@ def _todo(sweep: Sweep, ledger: Ledger) -> _Todo:
     return _Todo(num_kept=len(kept), num_trials=len(trials), trials=trials, history=None, difference=difference)
 
 
-def _print_plan(sweep: Sweep, todo: _Todo, console: Console) -> None:
+def _plan_line(sweep: Sweep, todo: _Todo) -> str:
     line = f"{sweep.name}: {todo.num_kept} kept, {todo.num_trials} to run"
     if todo.difference.changed:
         line += f" ({len(todo.difference.changed)} of them because their spec changed)"
@@ -120,12 +120,12 @@ def _print_plan(sweep: Sweep, todo: _Todo, console: Console) -> None:
     if idle:
         line += f"; {len(idle)} no longer planned, kept on disk but left out of the report: {', '.join(idle[:5])}"
         line += ", ..." if len(idle) > 5 else ""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return line
 
 
 def _run_on_ray(
     sweep: Sweep, *, todo: _Todo, floors: dict[str, Any], ledger: Ledger, results: Path, functions: Functions, console: Console,
-    address: str | None,
+    address: str | None, check_alone: Callable[[], None],
 ) -> Outcome:  # fmt: skip
     run = sweep.run
     slots = check_feasible(
@@ -137,7 +137,9 @@ def _run_on_ray(
     # A trial that asked for no GPU must not take one outside Ray's accounting.
     device = "cpu" if run.device == "auto" and not dict(run.resources.train).get("gpu") else run.device
     root = local_root(run.storage, run.cache).resolve()
-    worker = Worker(store_root=root, device=device, threads=run.threads, disks=disks, remote_url=remote_url)
+    worker = Worker(
+        store_root=root, device=device, threads=run.threads, disks=disks, remote_url=remote_url, patience_s=run.storage_patience_s
+    )
     scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=worker, score=functions.score)
     try:
         baselines = BaselineTasks(floors, ledger=ledger, worker=worker, functions=functions, resources=run.resources.train)
@@ -152,7 +154,8 @@ def _run_on_ray(
         )
         if todo.num_trials:
             with credentials_kept_back(), Display(board, console, title=sweep.name):
-                _fit(sweep, todo=todo, context=context, board=board, scratch=results / ".tune")
+                keeper = SweepCallback(context=context, board=board, check_alone=check_alone)
+                _fit(sweep, todo=todo, context=context, keeper=keeper, say=board.notice, scratch=results / ".tune")
         failed_floors = baselines.wait()
     finally:
         scorers.stop()
@@ -166,11 +169,13 @@ def _checked_disks(sweep: Sweep, results: Path) -> tuple[SharedDisk, ...]:
     return disks
 
 
-def _fit(sweep: Sweep, *, todo: _Todo, context: TrialContext, board: Board, scratch: Path) -> None:
+def _fit(
+    sweep: Sweep, *, todo: _Todo, context: TrialContext, keeper: SweepCallback, say: Callable[[str], None], scratch: Path
+) -> None:
     """Tune's own folder holds nothing that the ledger lacks: it is emptied before and removed after."""
     shutil.rmtree(scratch, ignore_errors=True)
     trainable = tune.with_resources(tune.with_parameters(run_planned_trial, context=context), dict(sweep.run.resources.train))
-    exporters = exporter_callbacks(sweep.run.exporters, sweep=sweep.name, context=context, say=board.notice)
+    exporters = exporter_callbacks(sweep.run.exporters, sweep=sweep.name, context=context, say=say)
     space = {"trial_id": tune.grid_search([t.trial_id for t in todo.trials])} if todo.history is None else {}
     tune.Tuner(
         trainable,
@@ -181,7 +186,7 @@ def _fit(sweep: Sweep, *, todo: _Todo, context: TrialContext, board: Board, scra
             storage_path=str(scratch),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=sweep.run.max_failures),
-            callbacks=[SweepCallback(context=context, board=board), *exporters],  # the ledger's first
+            callbacks=[keeper, *exporters],  # the ledger's first
         ),
     ).fit()
     shutil.rmtree(scratch, ignore_errors=True)
@@ -209,18 +214,3 @@ def _sweep_record(sweep: Sweep) -> dict[str, Any]:
         "ablation": {"design": sweep.ablation.design, "arms": sweep.ablation.arms} if sweep.ablation else None,
         "run": dataclasses.asdict(sweep.run), "provenance": provenance(),
     }  # fmt: skip
-
-
-@contextlib.contextmanager
-def _alone(results: Path) -> Iterator[None]:
-    """Two drivers of one sweep would write the same records. The lock is the system's: kill -9 frees it."""
-    results.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(results / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise RuntimeError(f"{results}: another process runs this sweep at the moment. Wait for it, or stop it.") from None
-    try:
-        yield
-    finally:
-        lock.release()

@@ -20,6 +20,8 @@ MAX_RESTARTS = 3
 
 #: How long a trial waits for an actor that cannot be reached, and how often it asks.
 UNAVAILABLE_S, RESENT_AFTER_S = 120.0, 2.0
+#: How often it looks up while it waits for a score.
+LOOKED_UP_EVERY_S = 1.0
 
 
 class Scorer:
@@ -36,8 +38,8 @@ class Scorer:
 class RemoteScore:
     """A score under way: stages.Pending over an ObjectRef."""
 
-    def __init__(self, submit: Callable[[], ray.ObjectRef]) -> None:
-        self._submit, self.ref = submit, submit()
+    def __init__(self, submit: Callable[[], ray.ObjectRef], while_waiting: Callable[[], None] = lambda: None) -> None:
+        self._submit, self._while_waiting, self.ref = submit, while_waiting, submit()
 
     def done(self) -> bool:
         ready, _ = ray.wait([self.ref], timeout=0)
@@ -47,12 +49,16 @@ class RemoteScore:
         """Waits for the score. Raises ScoringFailedError with the actor's own error as its cause.
 
         An actor whose node is gone answers nothing until Ray has noticed and started it elsewhere, for longer than Ray's own
-        retries last: the request is sent again. Scores are artifacts, so that one is not computed twice.
+        retries last: the request is sent again. Scores are artifacts, so that one is not computed twice. What ``while_waiting``
+        raises goes on.
         """
         deadline = time.monotonic() + UNAVAILABLE_S
         while True:
             try:
-                return ray.get(self.ref)
+                return ray.get(self.ref, timeout=LOOKED_UP_EVERY_S)
+            except ray.exceptions.GetTimeoutError:
+                self._while_waiting()
+                continue
             except ray.exceptions.RayTaskError as error:
                 raise ScoringFailedError(error.cause if isinstance(error.cause, BaseException) else error) from None
             except ray.exceptions.RayActorError as error:
@@ -76,14 +82,17 @@ class ScorerPool:
         actor = ray.remote(Scorer).options(max_restarts=MAX_RESTARTS, max_task_retries=MAX_RESTARTS, **as_ray_options(resources))
         return cls([actor.remote(worker=worker, score=score) for _ in range(num_scorers)])
 
-    def submitter(self, trial_id: str) -> Callable[[Any], RemoteScore]:
-        """The ``score`` argument of a trial. The first actor depends on the trial, so that trials spread over the pool."""
+    def submitter(self, trial_id: str, while_waiting: Callable[[], None] = lambda: None) -> Callable[[Any], RemoteScore]:
+        """The ``score`` argument of a trial. The first actor depends on the trial, so that trials spread over the pool.
+
+        while_waiting: called every second that the trial waits for a score.
+        """
         start = sum(trial_id.encode()) % len(self._actors)
         turn = itertools.islice(itertools.cycle(self._actors), start, None)
 
         def submit(request: Any) -> RemoteScore:
             actor = next(turn)
-            return RemoteScore(lambda: actor.score.remote(request, trial_id))
+            return RemoteScore(lambda: actor.score.remote(request, trial_id), while_waiting)
 
         return submit
 

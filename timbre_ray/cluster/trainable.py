@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -11,12 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ray.exceptions
 from ray import tune
 
 from timbre_ray.cluster.failures import describe, is_transient
 from timbre_ray.cluster.functions import Functions, Worker
+from timbre_ray.cluster.notice import NOTICE, LeavesWhenTold
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.watchdog import Watchdog
+from timbre_ray.leaving import Leaving
 from timbre_ray.ledger import Ledger
 from timbre_ray.specs import as_dict
 from timbre_ray.store import Store
@@ -59,9 +63,11 @@ def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
     recorder = Recorder(ledger=ledger, trial=trial, progress_folder=context.ledger_folder / "progress")
     watchdog = Watchdog(timeout_s=context.hang_timeout_s, stack_file=context.stack_file(trial.trial_id))
     try:
-        with store.attributed_to(trial.trial_id), watchdog:
+        with store.attributed_to(trial.trial_id), watchdog, NOTICE.watched():
             _run_evaluations(trial, store=store, context=context, recorder=recorder, watchdog=watchdog)
         recorder.finish(store)
+    except Leaving as leaving:  # its record says "running", and the next start goes on with it
+        raise ray.exceptions.RayActorError(error_msg=f"told to leave: {leaving}", preempted=True) from None
     except Exception as error:
         recorder.fail(error, store)
         if not is_transient(error):
@@ -70,18 +76,22 @@ def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
         raise
 
 
+run_planned_trial.__mixins__ = (LeavesWhenTold,)  # type: ignore[attr-defined]  # Tune's way to a trainable's setup
+
+
 def _run_evaluations(
     trial: PlannedTrial, *, store: Store, context: TrialContext, recorder: Recorder, watchdog: Watchdog
 ) -> None:
     def on_progress(progress: Any) -> None:
         watchdog.alive()
         recorder.on_progress(progress)
+        NOTICE.check()
 
     evaluations = context.functions.trial(
         trial.spec,
         worker=context.worker,
         store=store,
-        score=context.scorers.submitter(trial.trial_id),
+        score=context.scorers.submitter(trial.trial_id, while_waiting=NOTICE.check),
         on_progress=on_progress,
     )
     try:
@@ -120,7 +130,8 @@ class Recorder:
         if progress.stage == self._stage and now - self._progress_written < PROGRESS_PERIOD_S and progress.done < progress.total:
             return
         self._stage, self._progress_written = progress.stage, now
-        write_json(self._progress_file, {**dataclasses.asdict(progress), "time": now})
+        with contextlib.suppress(OSError):  # a display without news harms no trial
+            write_json(self._progress_file, {**dataclasses.asdict(progress), "time": now})
 
     def add(self, evaluation: Any, store: Store) -> None:
         entry = dataclasses.asdict(evaluation)
@@ -139,7 +150,8 @@ class Recorder:
         now = time.time()
         self._record |= {"status": status, "finished": now, "wall_s": round(now - self._record["started"], 3)}
         self._write(store)
-        self._progress_file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._progress_file.unlink(missing_ok=True)
 
     def _write(self, store: Store) -> None:
         self._record["stages"] = stages_of(self._record["trial_id"], store)

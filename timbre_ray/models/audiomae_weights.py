@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from timbre_ray.models.pickled import load_pickled
+
 #: Of the original checkpoint, what the encoder has no part in: the decoder of pretraining, the head of fine-tuning.
 _FOREIGN = ("decoder_", "mask_token", "head.", "head_drop.")
 _HEAD_DIM = 64  # of every published ViT
@@ -47,7 +49,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _read_original(file: Path) -> dict[str, Tensor]:
     with torch.serialization.safe_globals([argparse.Namespace]):  # its training options lie beside the weights
         try:
-            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+            checkpoint = load_pickled(file)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
             reason = str(error).partition("\n")[0]
             raise ValueError(f"{file}: cannot be read as weights alone ({reason}); save it as safetensors") from None

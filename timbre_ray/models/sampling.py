@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from diffusers import AudioLDM2UNet2DConditionModel, DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
@@ -40,11 +42,12 @@ def generate(
     num_clips: int,
     seed: int,
     sampler: SamplerSpec,
+    on_clips: Callable[[int], None] = lambda num_done: None,
 ) -> tuple[Tensor, Tensor]:
     """-> waveforms (num_clips, samples), mean removed and peak 0.5 like every clip of a target, and their scaled latents
     (num_clips, channels, time, mel); both on the CPU, float32.
 
-    The noise of clip i is ``clip_noise(seed, i)``. Raises FloatingPointError if the model's output is not finite.
+    The noise of clip i is ``clip_noise(seed, i)``. ``on_clips`` is called after each batch. Raises FloatingPointError if the model's output is not finite.
     """
     waveforms, clean = [], []
     unet = cuda_graphs.for_generation(unet, backbone.device)
@@ -54,6 +57,7 @@ def generate(
         latents = denoise(unet, new_sampling_scheduler(backbone, sampler), latents, positive, negative, sampler)
         clean.append(latents.float().cpu())
         waveforms.append(decode(backbone, latents, sampler.mel_inversion))
+        on_clips(start + count)
     waveform = torch.cat(waveforms)
     if not torch.isfinite(waveform).all():
         raise FloatingPointError("generate: the model's audio is not finite; its training diverged")

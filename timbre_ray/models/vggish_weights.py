@@ -6,10 +6,10 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from timbre_ray.models.pickled import load_pickled
 from timbre_ray.vggish_choice import name_problem
 
 
@@ -32,7 +32,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _read_pth(path: Path) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_pickled(path)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"evaluate.vggish={str(path)!r}: cannot be read as weights alone ({reason})") from None

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
+from timbre_ray.models.pickled import load_pickled
+from timbre_ray.patience import may_pass
+
 
 def save(
     path: Path,
@@ -23,7 +26,8 @@ def save(
     losses: list[dict],
     scaler: GradScaler | None = None,
 ) -> None:
-    """Whole or not at all: written beside, brought to the disk, and renamed."""
+    """Whole or not at all: written beside, brought to the disk, and renamed. A disk that fails for the moment costs no training: it
+    gets no checkpoint, with a warning, and the next one a minute later."""
     state: dict[str, Any] = {
         "step": step,
         "parameters": {name: p.detach().cpu() for name, p in parameters.items()},
@@ -32,11 +36,16 @@ def save(
         "scaler": scaler.state_dict() if scaler else {},
     }
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())  # or a host that loses power may keep the name and lose the content
-    temporary.rename(path)
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())  # or a host that loses power may keep the name and lose the content
+        temporary.rename(path)
+    except OSError as error:
+        if not may_pass(error):
+            raise
+        warnings.warn(f"{path}: no checkpoint written ({error}); the training goes on", UserWarning, stacklevel=2)
 
 
 @torch.no_grad()
@@ -70,7 +79,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
+        return load_pickled(path)
     except pickle.UnpicklingError as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path}: no checkpoint of timbre-ray ({reason}); delete it, the training begins anew") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
+from timbre_ray.leaving import Leaving
 from timbre_ray.models import cuda_graphs
 from timbre_ray.models.backbone import Embeddings
 from timbre_ray.models.language import rollout
@@ -91,12 +92,13 @@ def train(
     gpt2: GPT2LMHeadModel | None = None,
     resume_from: Path | None = None,
     checkpoint_every_s: float = 60.0,
-) -> Iterator[dict[str, float]]:
+) -> Generator[dict[str, float], None, None]:
     """Trains what requires gradients in ``unet`` (and ``gpt2``) in place; yields the losses of every optimizer step.
 
     resume_from: a checkpoint file that is read if it is there and written every ``checkpoint_every_s`` seconds; a resumed run's
     weights equal an uninterrupted one's bit for bit on the CPU. The losses of the steps before the checkpoint are yielded
-    again, so that the caller sees every step once. Raises FloatingPointError when a loss is not finite.
+    again, so that the caller sees every step once. A caller that must leave throws Leaving in: the checkpoint is written at the
+    step just yielded, whenever the last one was. Raises FloatingPointError when a loss is not finite.
     """
     AcceleratorState._reset_state(reset_partial_state=True)  # a warm worker may have trained in another precision
     autocast = AutocastKwargs(cache_enabled=not cuda_graphs.is_cuda(device))
@@ -139,4 +141,9 @@ def train(
         if resume_from and time.monotonic() - saved >= checkpoint_every_s:
             checkpoint.save(resume_from, step + 1, parameters, optimizer, history, scaler)
             saved = time.monotonic()
-        yield history[-1]
+        try:
+            yield history[-1]
+        except Leaving:
+            if resume_from:
+                checkpoint.save(resume_from, step + 1, parameters, optimizer, history, scaler)
+            raise

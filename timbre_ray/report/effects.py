@@ -88,9 +88,9 @@ class Effects:
             f"{_DESIGNS[self.design]} At the last step, in pairs of the same target and seed, averaged over other settings of a "
             "grid; seeds that lack an arm are left out. Better or worse: a paired t-test over seeds within targets, corrected "
             f"over the effects in one score (Benjamini and Hochberg): of those called so at most {FALSE_DISCOVERY_RATE:.0%} are "
-            f"expected to be false. Level, and of an interaction “add up”: the 95 % interval lies within {self.margin_share:.0%} of "
-            "the first arm’s mean. “Together” compares two factors with the sum of their effects. The number of seeds is what would "
-            "decide with a chance of 80 %, were effect and spread as they are here."
+            "expected to be false. Level, and of an interaction “add up”: the 95 % interval lies within "
+            f"{self.margin_share:.0%} of the first arm’s mean. “Together” compares two factors with the sum of their effects. "
+            "The number of seeds is what would decide with a chance of 80 %, were effect and spread as they are here."
         )
 
     @property

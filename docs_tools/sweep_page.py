@@ -14,9 +14,9 @@ from timbre_ray.sweep import _KEYS
 
 HEAD = """# Sweep files
 
-Written by `python -m docs_tools` from `timbre_ray/specs.py`, `ablation.py` and `run_specs.py`. A key's name ends in its unit where it has
-one (`_s` seconds, `_db` decibels). An unknown key, a wrong type or a value out of bounds is refused with the file, the key, the value
-and the nearest choice. Paths are looked up beside the sweep's file first.
+Written by `python -m docs_tools` from `timbre_ray/specs.py`, `ablation.py` and `run_specs.py`. A key's name ends in its unit
+where it has one (`_s` seconds, `_db` decibels). An unknown key, a wrong type or a value out of bounds is refused with the file, the
+key, the value and the nearest choice. Paths are looked up beside the sweep's file first.
 
 A first line `# Question: ...` is kept as the report's title. The sections of the file:
 

@@ -6,8 +6,8 @@
         teacher: {teacher: {epochs: 50}}
         prior: {dreambooth: {method: prior}}
 
-makes the arms ``baseline``, ``teacher``, ``prior`` and ``teacher+prior``: what ``arms`` would make of the same settings, under the
-same keys. An arm is named by the factors that it has, whatever the design, so that a design that grows keeps its trials.
+makes the arms ``baseline``, ``teacher``, ``prior`` and ``teacher+prior``: what ``arms`` would make of the same settings, under
+the same keys. An arm is named by the factors that it has, whatever the design, so that a design that grows keeps its trials.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class AblationSpec(_Strict):
     """Instead of ``arms``: factors, each on or off, and which of their combinations are run. The report has their effects."""
 
     factors: Mapping[str, Mapping[str, Any]]
-    """Factor -> the settings that it changes in base where it is on. Factors that are on together must change different settings."""
+    """Factor -> the settings that it changes in base where it is on. Factors that are on together must change different ones."""
     design: Literal["factorial", "add_one", "leave_one_out"] = "factorial"
     """factorial: every combination (2 to the number of factors); add_one: the baseline, and each factor alone; leave_one_out: all
     factors together, which should be the winner so far, and all but each."""
@@ -48,12 +48,12 @@ class AblationSpec(_Strict):
                 raise ValueError(f"factors.{name}={name!r}: {words}")
             for key, value in flatten(change):
                 if key.split(".")[0] in _COMPARABLE:
-                    raise ValueError(f"factors.{name}.{key}={value!r}: arms that differ in it cannot be compared; use base or grid")
+                    words = "arms that differ in it cannot be compared; use base or grid"
+                    raise ValueError(f"factors.{name}.{key}={value!r}: {words}")
         for one, other, key in self._conflicts():
-            raise ValueError(
-                f"factors.{other}.{key}={dict(flatten(self.factors[other]))[key]!r}: the factor {one!r} sets this key too, and an arm "
-                "has both; take one of them out, or use design: add_one"
-            )
+            value = dict(flatten(self.factors[other]))[key]
+            words = f"the factor {one!r} sets this key too, and an arm has both; take one of them out, or use design: add_one"
+            raise ValueError(f"factors.{other}.{key}={value!r}: {words}")
 
     def _conflicts(self) -> Iterator[tuple[str, str, str]]:
         keys = {name: dict(flatten(change)) for name, change in self.factors.items()}
@@ -87,7 +87,7 @@ def idle(ablation: AblationSpec, keys: Sequence[tuple[str, str]]) -> list[str]:
         if other != arm:
             factors = sorted({*ablation.arms[arm]} ^ {*ablation.arms[other]})
             problems.append(
-                f"ablation.factors.{factors[0]}: changes nothing ({other} and {arm} are one and the same trial); base or grid sets the "
-                "same, so change it there or take the factor out"
+                f"ablation.factors.{factors[0]}: changes nothing ({other} and {arm} are one and the same trial); base or grid "
+                "sets the same, so change it there or take the factor out"
             )
     return problems

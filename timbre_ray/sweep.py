@@ -136,7 +136,7 @@ class _Reader:
 
     def trials(self) -> list[PlannedTrial]:
         base, points = Tree({}, {}).merged(self._section("base"), "base"), list(self._points())
-        trees = {arm: functools.reduce(lambda tree, layer: tree.merged(*layer), layers, base) for arm, layers in self.arms().items()}
+        trees = {arm: functools.reduce(lambda tree, one: tree.merged(*one), layers, base) for arm, layers in self.arms().items()}
         planned = [self._trial(arm, tree, point) for point in points for arm, tree in trees.items()]
         trials = [trial for trial in planned if trial is not None]
         self._check_distinct(trials)

@@ -55,7 +55,8 @@ def test_arms_of_factors_are_the_arms_one_would_write(tmp_path: Path) -> None:
 def test_a_design_that_grows_keeps_its_trials(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "results")
     for trial in load(tmp_path, ablation={"design": "add_one", "factors": FACTORS}).trials:
-        ledger.write_trial({"trial_id": trial.trial_id, "trial_key": trial.key, "arm": trial.arm, "point": trial.point, "status": "finished"})
+        record = {"trial_id": trial.trial_id, "trial_key": trial.key, "arm": trial.arm, "point": trial.point}
+        ledger.write_trial(record | {"status": "finished"})
     whole = load(tmp_path, ablation={"factors": FACTORS})
     found = ledger.difference(whole.trials)
     assert (len(found.keep), {t.arm for t in found.run}, found.changed) == (6, {"teacher+prior"}, ())

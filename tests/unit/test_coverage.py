@@ -1,8 +1,8 @@
 """Which interval of an arm's mean confidence keeps its word: Student's t over seeds, or a bootstrap over seeds and clips.
 
-Confidences are simulated as they were measured on the 36 trials of the miniature's ablation: most near 0 or 1, with a part that a seed
-gives all its clips, a part that clip i has at every seed (it starts from the same noise), and a rest. The figures that the slow test
-prints are those of docs/explanation.md.
+Confidences are simulated as they were measured on the 36 trials of the miniature's ablation: most near 0 or 1, with a part that a
+seed gives all its clips, a part that clip i has at every seed (it starts from the same noise), and a rest. The figures that the
+slow test prints are those of docs/explanation.md.
 """
 
 from __future__ import annotations

@@ -19,15 +19,20 @@ import pytest
 from tests.unit.test_report import trial_record
 
 from timbre_ray import report
+from timbre_ray.cluster.run import _sweep_record
 from timbre_ray.ledger import Ledger
 from timbre_ray.report import importances, parallel
 from timbre_ray.report.importances import MIN_TRIALS, Search
 from timbre_ray.report.results import load
 from timbre_ray.run_specs import RangeSpec
 from timbre_ray.search_space import distributions
+from timbre_ray.sweep import load_sweep
 
+ROOT = Path(__file__).parents[2]
 SPACE = {
-    "dreambooth.method": RangeSpec(type="categorical", choices=("direct", "prior", "mixclass-prior", "chineseclass-prior", "lora")),
+    "dreambooth.method": RangeSpec(
+        type="categorical", choices=("direct", "prior", "mixclass-prior", "chineseclass-prior", "lora")
+    ),
     "dreambooth.lr": RangeSpec(type="float", low=1e-5, high=1e-3, log=True),
     "dreambooth.prior_weight": RangeSpec(type="float", low=0.1, high=3.0),
     "dreambooth.lora_rank": RangeSpec(type="int", low=2, high=16, log=True),
@@ -53,7 +58,8 @@ def write(folder: Path, scores: dict[str, tuple[Score, str]], num_trials: int = 
     """A ledger as a search leaves it: TPE draws ``num_trials`` points. scores: metric -> (its value at a point, min or max)."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     generator, ledger = np.random.default_rng(seed), Ledger(folder / "results")
-    study = optuna.create_study(directions=[f"{mode}imize" for _, mode in scores.values()], sampler=optuna.samplers.TPESampler(seed=seed))
+    sampler = optuna.samplers.TPESampler(seed=seed)
+    study = optuna.create_study(directions=[f"{mode}imize" for _, mode in scores.values()], sampler=sampler)
     for number in range(num_trials):
         trial = study.ask(distributions(SPACE))
         values = {metric: score(trial.params, generator) for metric, (score, _) in scores.items()}
@@ -115,14 +121,28 @@ def test_only_what_the_search_of_today_covers_counts(tmp_path: Path) -> None:
     assert importances.gather(load(folder)) is None
 
 
+def test_what_a_run_records_is_what_the_report_reads(tmp_path: Path) -> None:
+    sweep = load_sweep(ROOT / "sweeps" / "mini-search.yaml")
+    record = json.loads(json.dumps(_sweep_record(sweep)))
+    folder = write(tmp_path, ONE, num_trials=MIN_TRIALS)
+    Ledger(folder).write_sweep({**record, "name": "search"})
+    search = found(folder)
+    assert search.space == dict(sweep.search.space) and len(search.trials) == MIN_TRIALS and record["ablation"] is None
+    ablation = json.loads(json.dumps(_sweep_record(load_sweep(ROOT / "sweeps" / "mini-factorial.yaml"))))["ablation"]
+    assert ablation == {"design": "factorial", "arms": {"baseline": [], "teacher": ["teacher"], "prior": ["prior"],
+                                                        "teacher+prior": ["teacher", "prior"]}}  # fmt: skip
+
+
 def test_the_best_trials_are_the_thick_lines(tmp_path: Path) -> None:
     one = found(write(tmp_path / "one", ONE))
     distances = {trial.trial_id: trial.values[0] for trial in one.trials}
     assert [trial.trial_id for trial in parallel.best_trials(one)] == sorted(distances, key=distances.get)[: parallel.NUM_BEST]
     two = found(write(tmp_path / "two", TWO))
     front = parallel.best_trials(two)
+    values = [trial.values for trial in two.trials]
     for trial in two.trials:
-        beaten = any(a.values[0] <= trial.values[0] and a.values[1] >= trial.values[1] and a.values != trial.values for a in two.trials)
+        near, piano = trial.values
+        beaten = any(a <= near and b >= piano and (a, b) != (near, piano) for a, b in values)
         assert beaten == (trial not in front)
     assert front[0].values[0] == min(trial.values[0] for trial in two.trials)
 
@@ -189,10 +209,12 @@ def test_how_often_importances_are_right(tmp_path: Path) -> None:
     """The figures of docs/explanation.md, over 100 searches of 24 trials each."""
     first, largest = {}, []
     for name, score in (("lr", rate_decides), ("method", method_decides), ("nothing", nothing_decides)):
-        searches = [found(write(tmp_path / f"{name}{seed}", {"fad_held_out": (score, "min")}, num_trials=24, seed=seed)) for seed in range(100)]
+        scores = {"fad_held_out": (score, "min")}
+        folders = [write(tmp_path / f"{name}{seed}", scores, num_trials=24, seed=seed) for seed in range(100)]
+        searches = [found(folder) for folder in folders]
         first[name] = sum(next(iter(search.shares)) == f"dreambooth.{name}" for search in searches)
         if name == "nothing":
             largest = [next(iter(search.shares.values()))[0] for search in searches]
     print(first, np.quantile(largest, [0.5, 0.95]))
     assert first["lr"] >= 95 and first["method"] >= 95
-    assert 0.25 < np.quantile(largest, 0.5) < 0.5 < np.quantile(largest, 0.95) < 0.75, "what shares are worth where nothing matters"
+    assert 0.25 < np.quantile(largest, 0.5) < 0.5 < np.quantile(largest, 0.95) < 0.75, "where nothing matters"

@@ -19,9 +19,9 @@ MAX_LINES = 1000
 """Beyond so many the page leaves them to the file."""
 READING = (
     "At the last step. The interval is Student’s t over the seeds’ means: of other seeds on these recordings, with this noise "
-    "(docs/explanation.md says how well it keeps its word, and why it is no bootstrap). It may pass the bounds of a confidence. The "
-    "untouched backbone makes the same clips at every seed, so it has none. Arms are compared by their differences, not by whether "
-    "such intervals overlap."
+    "(docs/explanation.md says how well it keeps its word, and why it is no bootstrap). It may pass the bounds of a confidence. "
+    "The untouched backbone makes the same clips at every seed, so it has none. Arms are compared by their differences, not by "
+    "whether such intervals overlap."
 )
 
 

@@ -37,7 +37,8 @@ class Contrast:
 
     @property
     def verdict(self) -> Verdict:
-        return judged(self.difference, margin=self.margin, p_adjusted=self.p_adjusted, lower_is_better=LOWER_IS_BETTER[self.metric])
+        lower = LOWER_IS_BETTER[self.metric]
+        return judged(self.difference, margin=self.margin, p_adjusted=self.p_adjusted, lower_is_better=lower)
 
     @property
     def verdict_text(self) -> str:

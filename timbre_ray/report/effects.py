@@ -24,17 +24,17 @@ SCORES = {  # metric: (words, lower is better), the scores of the figures first
 }  # fmt: skip
 _DESIGNS = {
     "factorial": (
-        "A factor’s effect is the mean of the arms that have it (“on”) less the mean of the same arms without it (“off”). In the row "
-        f"A{TIMES}B, “on” is the effect of A where B is on and “off” where B is off: the difference is how much more A does with B, "
-        "and zero where the two add up."
+        "A factor’s effect is the mean of the arms that have it (“on”) less the mean of the same arms without it (“off”). In the "
+        f"row A{TIMES}B, “on” is the effect of A where B is on and “off” where B is off: the difference is how much more A does "
+        "with B, and zero where the two add up."
     ),
     "add_one": (
         "A factor’s effect is the baseline with it (“on”) less the baseline (“off”). What factors do together was not measured: "
         "that needs design: factorial."
     ),
     "leave_one_out": (
-        "A factor’s effect is the arm with all factors (“on”) less that arm without this one (“off”): what it adds to the others, "
-        "not what it does alone."
+        "A factor’s effect is the arm with all factors (“on”) less that arm without this one (“off”): what it adds to the "
+        "others, not what it does alone."
     ),
 }
 
@@ -85,12 +85,12 @@ class Effects:
     @property
     def rule(self) -> str:
         return (
-            f"{_DESIGNS[self.design]} At the last step, in pairs of the same target and seed, averaged over other settings of a grid; "
-            "seeds that lack an arm are left out. Better or worse: a paired t-test over seeds within targets, corrected over the "
-            f"effects in one score (Benjamini and Hochberg): of those called so at most {FALSE_DISCOVERY_RATE:.0%} are expected to be "
-            f"false. Level, and of an interaction “add up”: the 95 % interval lies within {self.margin_share:.0%} of the first arm’s "
-            "mean. “Together” compares two factors with the sum of their effects. The number of seeds is what would decide with a "
-            "chance of 80 %, were effect and spread as they are here."
+            f"{_DESIGNS[self.design]} At the last step, in pairs of the same target and seed, averaged over other settings of a "
+            "grid; seeds that lack an arm are left out. Better or worse: a paired t-test over seeds within targets, corrected "
+            f"over the effects in one score (Benjamini and Hochberg): of those called so at most {FALSE_DISCOVERY_RATE:.0%} are "
+            "expected to be false. Level, and of an interaction “add up”: the 95 % interval lies within "
+            f"{self.margin_share:.0%} of the first arm’s mean. “Together” compares two factors with the sum of their effects. "
+            "The number of seeds is what would decide with a chance of 80 %, were effect and spread as they are here."
         )
 
     @property
@@ -151,7 +151,8 @@ def _effect(
     """Without correction; None where no seed has all the arms."""
     wide = scores.reindex(columns=list(weights)).dropna()
     with_last = pd.Series({arm: weight * (of[-1] in arms[arm]) for arm, weight in weights.items()})
-    sides = pd.DataFrame({"on": wide @ with_last, "off": wide @ (with_last - pd.Series(weights)), "level": wide[next(iter(arms))]})
+    without_last = with_last - pd.Series(weights)
+    sides = pd.DataFrame({"on": wide @ with_last, "off": wide @ without_last, "level": wide[next(iter(arms))]})
     by_pair = sides.groupby(level=["target", "seed"])
     whole = by_pair["on"].transform("size") == sides.index.get_level_values("settings").nunique()
     pairs = sides[whole].groupby(level=["target", "seed"]).mean()

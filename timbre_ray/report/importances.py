@@ -26,7 +26,7 @@ READING = (
     "random forest on the finished trials. They add up to 1 whether or not anything matters, and a setting that the search "
     "seldom varied cannot show: a ranking to look closer at, no test. Trials that ASHA ended early count with their last score."
 )
-"""Not Optuna's default, PED-ANOVA: it looks at the best tenth, which are two trials of twenty (docs/explanation.md has figures)."""
+"""Not Optuna's default, PED-ANOVA: it looks at the best tenth, two trials of twenty (docs/explanation.md has figures)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,11 @@ def gather(results: Results) -> Search | None:
 
 def frame(search: Search) -> pd.DataFrame:
     """One setting and objective a line."""
-    lines = [(key, metric, share) for key, own in search.shares.items() for metric, share in zip(search.objectives, own, strict=True)]
+    lines = [
+        (key, metric, share)
+        for key, shares in search.shares.items()
+        for metric, share in zip(search.objectives, shares, strict=True)
+    ]
     return pd.DataFrame(lines, columns=["setting", "metric", "share"])
 
 
@@ -120,8 +124,8 @@ def _shares(
 def _even(
     distribution: optuna.distributions.BaseDistribution,
 ) -> tuple[optuna.distributions.BaseDistribution, Callable[[Any], Any]]:
-    """A range that is drawn over the logarithm, as its logarithms: Optuna's fANOVA takes variance over the plain numbers, nine tenths
-    of which would lie in the highest decade."""
+    """A range that is drawn over the logarithm, as its logarithms: Optuna's fANOVA takes variance over the plain numbers, most of
+    which lie in the highest decade."""
     import optuna
 
     if not getattr(distribution, "log", False):

@@ -96,9 +96,9 @@ def paired_difference(by_target: Mapping[str, Sequence[float] | np.ndarray]) -> 
 def effects_of(design: str, arms: Mapping[str, Sequence[str]]) -> dict[tuple[str, ...], dict[str, float]]:
     """Factors -> weight of each arm in their effect; one factor's own effect, and of a factorial the interaction of each two.
 
-    arms: name -> the factors that are on, the arm of reference first. An effect is the scores' sum by these weights. A factor's own:
-    the mean of the arms that have it less the mean of those they differ from in it alone. An interaction: how much larger the one
-    factor's effect is where the other is on.
+    arms: name -> the factors that are on, the arm of reference first. An effect is the scores' sum by these weights. A factor's
+    own: the mean of the arms that have it less the mean of those they differ from in it alone. An interaction: how much larger
+    the one factor's effect is where the other is on.
     """
     reference, *others = (frozenset(on) for on in arms.values())
     name = {frozenset(on): arm for arm, on in arms.items()}

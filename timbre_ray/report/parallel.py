@@ -50,7 +50,7 @@ def draw(search: Search) -> Drawing:
 
 
 def best_trials(search: Search) -> list[Drawn]:
-    """Of one objective the best NUM_BEST trials; of several those that none beats in all; the best by the first objective first."""
+    """Of one objective the best NUM_BEST trials, of several those that none beats in all; the best by the first come first."""
     ordered = sorted(search.trials, key=lambda trial: losses(trial.values, search.objectives))
     if len(search.objectives) == 1:
         return ordered[:NUM_BEST]
@@ -60,7 +60,8 @@ def best_trials(search: Search) -> list[Drawn]:
 
 def _caption(search: Search, num_shown: int) -> str:
     if len(search.objectives) == 1:
-        told = f"One line a finished trial; thick: the best {min(NUM_BEST, len(search.trials))}, the very best in the other colour."
+        num = min(NUM_BEST, len(search.trials))
+        told = f"One line a finished trial; thick: the best {num}, the very best in the other colour."
     else:
         told = "One line a finished trial; thick: the Pareto front, the best in the first score in the other colour."
     left_out = f" Of {len(search.trials)} trials the best {num_shown} are drawn." if num_shown < len(search.trials) else ""

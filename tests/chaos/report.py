@@ -1,0 +1,112 @@
+"""What a run of the chaos runner leaves: faults.json with every fault and every sweep, README.md with the sums."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.play import Struck, Verdict
+
+WORDS = {
+    "worker": "`kill -9` of a trial's process",
+    "worker-notice": "SIGTERM to a trial's process",
+    "worker-stop": "SIGSTOP to a trial's process for some seconds",
+    "scorer": "`kill -9` of an evaluation actor at work",
+    "scorer-stop": "SIGSTOP to an evaluation actor for some seconds",
+    "driver": "`kill -9` of the driver; the command again",
+    "driver-notice": "SIGTERM to the driver; the command again",
+    "driver-stop": "SIGSTOP to the driver for some seconds",
+    "node": "`kill -9` of a node's raylet; another node joins",
+    "head": "`kill -9` of GCS, the head's raylet and the driver; a new cluster, the command again",
+    "bit-flip": "one bit of a published artifact flips",
+    "checkpoint": "`kill -9` of a trial's process, and its checkpoint is cut off",
+    "full-disk": "no space left under the store for some seconds",
+    "io-error": "EIO at every write of an artifact for some seconds",
+    "garbage": "a half-written folder of a writer that died",
+    "same-sweep": "the same command a second time",
+    "same-store": "another sweep with the same stages on the store, killed after some seconds",
+    "nan": "one score that is no number",
+    "hang": "a trial stands still (`run.hang_timeout_s`)",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    command: str
+    begun: str
+    """UTC."""
+    seconds: float
+    machine: dict[str, Any]
+    num_planned: int
+    struck: tuple[Struck, ...]
+    sweeps: tuple[Verdict, ...]
+    strays: tuple[str, ...]
+    """Processes that outlived the clusters."""
+    broke_off: str | None
+    """Why the run came to no end."""
+
+    @property
+    def survived(self) -> bool:
+        whole = self.broke_off is None and len(self.struck) == self.num_planned
+        return whole and not self.strays and all(verdict.survived for verdict in self.sweeps)
+
+
+def write(run: Run, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    record = {"survived": run.survived, **dataclasses.asdict(run)}
+    record["sweeps"] = [{"survived": verdict.survived, **dataclasses.asdict(verdict)} for verdict in run.sweeps]
+    (out / "faults.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (out / "README.md").write_text("\n".join(_page(run)), encoding="utf-8")
+
+
+def _page(run: Run) -> list[str]:
+    num_good = sum(verdict.survived for verdict in run.sweeps)
+    num_trials = sum(verdict.num_trials for verdict in run.sweeps)
+    machine = ", ".join(f"{name} {value}" for name, value in run.machine.items())
+    return [
+        "# A hundred faults at random" if run.num_planned == 100 else f"# {run.num_planned} faults at random",
+        "",
+        f"`{run.command}` struck {len(run.struck)} of {run.num_planned} faults at {len(run.sweeps)} sweeps of {num_trials} trials "
+        f"while they ran; {num_good} sweeps ended in",
+        "the ledger and the tables of an undisturbed run, to the last digit, with every artifact in the store and none computed "
+        "twice but what a fault had damaged.",
+        *([f"**The run broke off:** {run.broke_off}", ""] if run.broke_off else []),
+        f"Begun {run.begun}, {run.seconds / 60:.0f} minutes, the undisturbed runs included ({machine}). Which fault comes when, and",
+        "whom of those at work it strikes, is drawn from the seed; who is at work then depends on the machine. Each fault with its victim: "
+        "[faults.json](faults.json).",
+        f"Processes left at the end: {', '.join(run.strays) or 'none'}.",
+        "",
+        "| fault | what is struck | times | trials ended by it | begun again | median seconds until then | artifacts computed anew |",
+        "|---|---|---|---|---|---|---|",
+        *(_kind(kind, words, run.struck) for kind, words in WORDS.items() if any(s.planned.kind == kind for s in run.struck)),
+        "",
+        "| sweep | trials | seeds | faults | commands given | seconds | tables equal | damaged at the end, mended / removed | left over | survived |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *(_sweep(verdict) for verdict in run.sweeps),
+        "",
+        "A trial that is not begun again had ended before it was its turn, or was finished from the store by the next command. An artifact",
+        "that is damaged after its last use is found by `store verify`; the same trials in a second sweep on the store compute it anew, and",
+        "what they do not ask for is removed.",
+        "",
+    ]
+
+
+def _kind(kind: str, words: str, struck: tuple[Struck, ...]) -> str:
+    own = [one for one in struck if one.planned.kind == kind]
+    ended = [seconds for one in own for seconds in one.begun_again_s.values()]
+    again = [seconds for seconds in ended if seconds is not None]
+    median = f"{statistics.median(again):.0f}" if again else ""
+    return f"| {kind} | {words} | {len(own)} | {len(ended)} | {len(again)} | {median} | {sum(one.computed_again for one in own)} |"
+
+
+def _sweep(verdict: Verdict) -> str:
+    wrong = [*verdict.missing, *verdict.repeated, *verdict.bad, *verdict.strays]
+    cells = (
+        verdict.sweep, f"{verdict.num_trials} {verdict.trials}", f"{verdict.seeds[0]}, {verdict.seeds[1]}", verdict.num_faults,
+        verdict.num_commands, f"{verdict.seconds:.0f}", "yes" if verdict.equal else "**no**",
+        f"{len(verdict.mended)} / {len(verdict.removed)}", ", ".join(wrong) or "nothing", "yes" if verdict.survived else "**no**",
+    )  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |"

@@ -189,7 +189,7 @@ class TrialStages:
         wanted = [s for s in self.spec.evaluate.at_steps if 0 < s <= until]
         run_key = self.dreambooth_key(until)
         with self.store.lock("dreambooth_run", run_key):
-            if all(self.store.has("dreambooth", self.dreambooth_key(s)) for s in wanted):
+            if all(self.store.is_whole("dreambooth", self.dreambooth_key(s)) for s in wanted):
                 for step in wanted:
                     yield step, self.losses(step)
                 return
@@ -218,10 +218,10 @@ class TrialStages:
             shutil.rmtree(resume_from.parent, ignore_errors=True)
 
     def _checkpoint(self, run_key: str, wanted: list[int]) -> tuple[Path, int]:
-        """Where to resume from, and its step. A checkpoint beyond a step whose weights are wanted and not published is no use."""
+        """Where to resume from, and its step. A checkpoint beyond a step whose weights are wanted and not there is no use."""
         path = self.store.scratch("dreambooth", run_key) / "resume.pt"
         reached = checkpoint.reached(path)
-        if any(s < reached and not self.store.has("dreambooth", self.dreambooth_key(s)) for s in wanted):
+        if any(s < reached and not self.store.is_whole("dreambooth", self.dreambooth_key(s)) for s in wanted):
             path.unlink()
             reached = 0
         return path, reached

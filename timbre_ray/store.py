@@ -126,6 +126,14 @@ class Store:
     def has(self, stage: str, key: str) -> bool:
         return self._has_here(stage, key) or (self.remote is not None and self.remote.has(stage, key))
 
+    def is_whole(self, stage: str, key: str) -> bool:
+        """Published, and every file as it was published."""
+        try:
+            self.get(stage, key)
+        except (ArtifactNotFoundError, DamagedArtifactError):
+            return False
+        return True
+
     def manifests(self) -> Iterator[dict[str, Any]]:
         """``artifact.json`` of every published artifact: stage, key, description, seconds, created, files with their bytes."""
         if self.remote:
@@ -167,7 +175,7 @@ class Store:
         events = []
         for path in sorted((self.root / "log").glob("*.jsonl")):
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            # A process killed while it wrote may leave half a line at the end of its own file.
+            # A process killed while it wrote, or a full disk, may leave half a line at the end of a file.
             events += [json.loads(line) for line in lines if line.endswith("\n")]
         return sorted(events, key=lambda event: event["time"])
 
@@ -230,8 +238,12 @@ class Store:
             "event": event, "stage": artifact.stage, "key": artifact.key, "seconds": artifact.seconds,
             "time": time.time(), "pid": self._log_pid, "trial": self.trial,
         }  # fmt: skip
-        with self._log_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self._log_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError:
+            self._log_file = None  # it may end in half a line, which nothing may follow
+            raise
 
     def _place(self, kind: str, stage: str, key: str) -> Path:
         for name in (stage, key):

@@ -252,9 +252,10 @@ def _struck_within(sweep: Sweep, place: str, action: str, words: str) -> Hit:
     reached = sweep.scene.folder / "strikes" / f"{place}.reached"
     with _planned_strike(sweep, place, action):
         sweep.wait_for(reached.is_file)
-    pid = int(reached.read_text())
-    trial = [e["trial"] for e in events(sweep.scene.folder) if e["pid"] == pid and e["event"] == "began"][-1]
-    return Hit(victim=f"{words} {trial}, process {pid}", trials=(trial,))
+    pid, at = int(reached.read_text()), reached.stat().st_mtime
+    begun = [e for e in events(sweep.scene.folder) if e["pid"] == pid and e["event"] == "began"]
+    trial = [e["trial"] for e in begun if e["time"] <= at][-1]
+    return Hit(victim=f"{words} {trial}, process {pid}", trials=(trial,), at=at)
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ def _at_work(store: Store, role: str, seams: Seams) -> Iterator[None]:
     _note(store, role, "began")
     try:
         yield
-    except BaseException as raised:
+    except Exception as raised:
         error = f"{type(raised).__name__}: {raised}"
         raise
     finally:

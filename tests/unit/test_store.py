@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -201,3 +202,25 @@ def test_a_file_that_is_gone_from_an_artifact_is_damage(tmp_path):
     store.get_or_compute("encode", "k", write_number, description={}).file("number.txt").unlink()
     with pytest.raises(DamagedArtifactError, match="number.txt is missing"):
         store.get("encode", "k")
+
+
+class FullLog:
+    """A log on a disk that fills up within a line."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def open(self, *args, **options):
+        with self._path.open("a") as file:
+            file.write('{"event": "comp')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_log_that_ends_in_half_a_line_is_not_written_on(tmp_path):
+    store = Store(tmp_path)
+    store.get_or_compute("encode", "k", write_number, description={})
+    store._log_file = FullLog(store._log_file)
+    with pytest.raises(OSError, match="No space left"):
+        store.get_or_compute("encode", "k", write_number, description={})
+    store.get_or_compute("encode", "k", write_number, description={})
+    assert [event["event"] for event in store.log()] == ["computed", "reused"]

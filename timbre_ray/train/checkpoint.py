@@ -8,11 +8,13 @@ import os
 import pickle
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
+
+_MIB = 1 << 20
 
 
 def save(
@@ -23,7 +25,7 @@ def save(
     losses: list[dict],
     scaler: GradScaler | None = None,
 ) -> None:
-    """Whole or not at all: written beside, brought to the disk, and renamed."""
+    """Whole or not at all: written beside, brought to the disk, and renamed. Raises OSError where the disk is full."""
     state: dict[str, Any] = {
         "step": step,
         "parameters": {name: p.detach().cpu() for name, p in parameters.items()},
@@ -32,11 +34,24 @@ def save(
         "scaler": scaler.state_dict() if scaler else {},
     }
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    try:
+        with temporary.open("wb") as file:
+            _dump(state, file)
+            file.flush()
+            os.fsync(file.fileno())  # or a host that loses power may keep the name and lose the content
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # a full disk would stay full of these
+        raise
+
+
+def _dump(state: dict[str, Any], file: BinaryIO) -> None:
+    try:
         torch.save(state, file)
+    except RuntimeError:
+        file.write(bytes(_MIB))  # torch does not say what the system said: the disk shall say it
         file.flush()
-        os.fsync(file.fileno())  # or a host that loses power may keep the name and lose the content
-    temporary.rename(path)
+        raise
 
 
 @torch.no_grad()

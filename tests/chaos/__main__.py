@@ -33,7 +33,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("reports/chaos"))
     chosen = parser.parse_args()
     parts = {MINIATURE_TRIALS.name: chosen.faults - chosen.stubs, STUB_TRIALS.name: chosen.stubs}
-    command = "python -m tests.chaos " + " ".join(f"--{name} {value}" for name, value in vars(chosen).items() if value)
+    stubs = f" --stubs {chosen.stubs}" if chosen.stubs else ""
+    command = f"python -m tests.chaos --seed {chosen.seed} --faults {chosen.faults}{stubs}"
     run = chaos(chosen.seed, parts, command=command)
     report.write(run, chosen.out)
     return 0 if run.survived else 1
@@ -50,7 +51,7 @@ def chaos(seed: int, parts: dict[str, int], *, command: str) -> report.Run:
         try:
             with Ground() as ground:
                 for trials in (MINIATURE_TRIALS, STUB_TRIALS):
-                    pending = deque(schedule(seed, trials.weights, parts.get(trials.name, 0), first=len(struck) + 1))
+                    pending = deque(schedule(f"{seed} {trials.name}", trials.weights, parts.get(trials.name, 0), first=len(struck) + 1))
                     _until_used_up(pending, Arena(Path(folder) / trials.name, trials, ground), struck, verdicts)
         except Exception as error:  # the report says how far it came
             traceback.print_exc()

@@ -15,7 +15,7 @@ import psutil
 from tests.chaos.faults import KINDS, Hit
 from tests.chaos.schedule import Planned
 from tests.chaos.seams import events, is_alive
-from tests.chaos.stage import DISK_BYTES, NAME, Ground, NotNowError, Sweep, until
+from tests.chaos.stage import DISK_BYTES, NAME, SWEEP_PATIENCE_S, Ground, NotNowError, Sweep, until
 from tests.chaos.trials import Trials
 from tests.survival.scene import PATIENCE_S, Scene, mounted_disk, unmount
 from timbre_ray import store_care
@@ -111,7 +111,9 @@ class Arena:
     def _sweep(self, folder: str, how: str, seeds: tuple[int, int], keys: frozenset[str] = frozenset()) -> Sweep:
         (self._folder / folder).mkdir()
         drive = ("tests.chaos.drive", self._trials.name, how)
-        scene = Scene(folder=self._folder / folder, clips=self._clips, cluster=self._ground.cluster, drive=drive)
+        scene = Scene(
+            folder=self._folder / folder, clips=self._clips, cluster=self._ground.cluster, drive=drive, patience_s=SWEEP_PATIENCE_S
+        )  # fmt: skip
         body = {**self._trials.sweep(self._clips), "grid": {"seed": list(seeds)}}
         run = {"max_failures": MAX_FAILURES, "max_concurrent": 2, "hang_timeout_s": self._trials.hang_timeout_s}
         return Sweep(ground=self._ground, scene=scene, path=scene.put(NAME, body, **run), run=run, body=body, keys=keys)

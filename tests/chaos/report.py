@@ -64,42 +64,52 @@ def write(run: Run, out: Path) -> None:
 
 def _page(run: Run) -> list[str]:
     num_good = sum(verdict.survived for verdict in run.sweeps)
-    num_trials = sum(verdict.num_trials for verdict in run.sweeps)
     machine = ", ".join(f"{name} {value}" for name, value in run.machine.items())
+    kinds = [kind for kind in WORDS if any(one.planned.kind == kind for one in run.struck)]
     return [
-        "# A hundred faults at random" if run.num_planned == 100 else f"# {run.num_planned} faults at random",
+        f"# {run.num_planned} faults at random",
         "",
-        f"`{run.command}` struck {len(run.struck)} of {run.num_planned} faults at {len(run.sweeps)} sweeps of {num_trials} trials "
-        f"while they ran; {num_good} sweeps ended in",
-        "the ledger and the tables of an undisturbed run, to the last digit, with every artifact in the store and none computed "
-        "twice but what a fault had damaged.",
+        f"`{run.command}` struck {len(run.struck)} of {run.num_planned} faults, of {len(kinds)} kinds, at running sweeps: {_shares(run)}.",
+        f"{num_good} of {len(run.sweeps)} sweeps ended in the ledger and the tables of an undisturbed run of theirs, to the last digit,",
+        "with every artifact in the store, none computed twice but what a fault had damaged, and no process left.",
+        "",
         *([f"**The run broke off:** {run.broke_off}", ""] if run.broke_off else []),
-        f"Begun {run.begun}, {run.seconds / 60:.0f} minutes, the undisturbed runs included ({machine}). Which fault comes when, and",
-        "whom of those at work it strikes, is drawn from the seed; who is at work then depends on the machine. Each fault with its victim: "
-        "[faults.json](faults.json).",
-        f"Processes left at the end: {', '.join(run.strays) or 'none'}.",
+        f"Begun {run.begun} UTC; {run.seconds / 60:.0f} minutes, the undisturbed runs included ({machine}). Which fault comes when, and",
+        "which of those at work it strikes, is drawn from the seed; who is at work by then depends on the machine. Each fault with",
+        f"its victim: [faults.json](faults.json). Processes that outlived the clusters: {', '.join(run.strays) or 'none'}.",
         "",
         "| fault | what is struck | times | trials ended by it | begun again | median seconds until then | artifacts computed anew |",
         "|---|---|---|---|---|---|---|",
-        *(_kind(kind, words, run.struck) for kind, words in WORDS.items() if any(s.planned.kind == kind for s in run.struck)),
+        *(_kind(kind, run.struck) for kind in kinds),
         "",
-        "| sweep | trials | seeds | faults | commands given | seconds | tables equal | damaged at the end, mended / removed | left over | survived |",
+        "A trial that is not begun again had its score in the store by then, or began on the other side of a fault that came at the same",
+        "time. A stop of some seconds ends no trial. What other faults leave to be noticed (a flipped bit, a half-written folder) ends a",
+        "trial only where it is met.",
+        "",
+        "| sweep | trials | seeds | faults | commands given | seconds | tables equal | damaged at the end: mended, removed | wrong | survived |",
         "|---|---|---|---|---|---|---|---|---|---|",
         *(_sweep(verdict) for verdict in run.sweeps),
         "",
-        "A trial that is not begun again had ended before it was its turn, or was finished from the store by the next command. An artifact",
-        "that is damaged after its last use is found by `store verify`; the same trials in a second sweep on the store compute it anew, and",
-        "what they do not ask for is removed.",
+        "An artifact that is damaged after its last use is found by `store verify`: the same trials in a second sweep on the store compute",
+        "it anew (mended), and what they do not ask for is removed, as `store verify` says.",
         "",
     ]
 
 
-def _kind(kind: str, words: str, struck: tuple[Struck, ...]) -> str:
+def _shares(run: Run) -> str:
+    by_trials = {verdict.sweep: verdict.trials for verdict in run.sweeps}
+    names = list(dict.fromkeys(by_trials.values()))
+    counts = {name: sum(by_trials[one.sweep] == name for one in run.struck) for name in names}
+    words = {"miniature": "trials of the miniature, with real training and scoring", "stubs": "stub trials that need no torch"}
+    return ", ".join(f"{counts[name]} at {words[name]}" for name in names)
+
+
+def _kind(kind: str, struck: tuple[Struck, ...]) -> str:
     own = [one for one in struck if one.planned.kind == kind]
     ended = [seconds for one in own for seconds in one.begun_again_s.values()]
     again = [seconds for seconds in ended if seconds is not None]
     median = f"{statistics.median(again):.0f}" if again else ""
-    return f"| {kind} | {words} | {len(own)} | {len(ended)} | {len(again)} | {median} | {sum(one.computed_again for one in own)} |"
+    return f"| {kind} | {WORDS[kind]} | {len(own)} | {len(ended)} | {len(again)} | {median} | {sum(one.computed_again for one in own)} |"
 
 
 def _sweep(verdict: Verdict) -> str:
@@ -107,6 +117,6 @@ def _sweep(verdict: Verdict) -> str:
     cells = (
         verdict.sweep, f"{verdict.num_trials} {verdict.trials}", f"{verdict.seeds[0]}, {verdict.seeds[1]}", verdict.num_faults,
         verdict.num_commands, f"{verdict.seconds:.0f}", "yes" if verdict.equal else "**no**",
-        f"{len(verdict.mended)} / {len(verdict.removed)}", ", ".join(wrong) or "nothing", "yes" if verdict.survived else "**no**",
+        f"{len(verdict.mended)}, {len(verdict.removed)}", ", ".join(wrong) or "nothing", "yes" if verdict.survived else "**no**",
     )  # fmt: skip
     return f"| {' | '.join(map(str, cells))} |"

@@ -21,7 +21,7 @@ class Planned:
     """How long or how much, where the kind has such a thing."""
 
 
-def schedule(seed: int, weights: Mapping[str, int], num_faults: int, *, first: int = 1) -> tuple[Planned, ...]:
+def schedule(seed: int | str, weights: Mapping[str, int], num_faults: int, *, first: int = 1) -> tuple[Planned, ...]:
     """The kinds are dealt like cards, a kind as often in a deck as it weighs, so that a long run meets every one.
 
     ``first``: number of the first fault.

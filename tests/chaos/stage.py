@@ -22,6 +22,8 @@ from tests.survival.scene import PATIENCE_S, Scene, cluster_of, kill
 #: Every process that the runner starts inherits it.
 MARK = "TIMBRE_RAY_CHAOS"
 NUM_NODES = 2
+#: For a whole sweep of the miniature on a machine that has other work.
+SWEEP_PATIENCE_S = 1200
 NAME = "chaos"
 """Of the sweep."""
 DISK_BYTES = 1 << 30

@@ -60,6 +60,8 @@ class Scene:
     cluster: Cluster
     drive: tuple[str, ...] = ("tests.survival.drive",)
     """The driver's module and its first words."""
+    patience_s: float = PATIENCE_S
+    """For a driver."""
 
     def write(self, *, name: str = "stubs", arms: tuple[str, ...] = ARMS, steps: tuple[int, ...] = STEPS, **run: Any) -> Path:
         """A sweep of stub trials, of one seed."""
@@ -89,7 +91,7 @@ class Scene:
     def finish(self, driver: subprocess.Popen[str], *, exit_code: int = 0) -> str:
         """What the driver printed."""
         try:
-            printed, _ = driver.communicate(timeout=PATIENCE_S)
+            printed, _ = driver.communicate(timeout=self.patience_s)
         finally:
             driver.kill()
         assert driver.returncode == exit_code, f"exit code {driver.returncode}, not {exit_code}:\n{printed}"

@@ -53,7 +53,7 @@ def chaos(seed: int, parts: dict[str, int], *, command: str) -> report.Run:
                 for trials in (MINIATURE_TRIALS, STUB_TRIALS):
                     pending = deque(schedule(f"{seed} {trials.name}", trials.weights, parts.get(trials.name, 0), first=len(struck) + 1))
                     _until_used_up(pending, Arena(Path(folder) / trials.name, trials, ground), struck, verdicts)
-        except Exception as error:  # the report says how far it came
+        except (Exception, KeyboardInterrupt) as error:  # the report says how far it came
             traceback.print_exc()
             broke_off = f"{type(error).__name__}: {error}"
     return report.Run(

@@ -130,15 +130,14 @@ def bit_flip(sweep: Sweep, planned: Planned) -> Hit:
 def checkpoint(sweep: Sweep, planned: Planned) -> Hit:
     """A process that writes checkpoints dies, and the disk keeps a part of the last one."""
     owned = sweep.wait_for(lambda: _checkpoints(sweep))
-    path, one = chosen(owned, planned)
+    (path, one), at = chosen(owned, planned), time.time()
     kill(one.pid)
     with _free_lock(sweep, "dreambooth_run", path.parent.name):
-        if not path.is_file():
-            raise NotNowError  # it finished just before
-        whole = path.stat().st_size
-        os.truncate(path, int(planned.amount * whole))
+        whole = path.stat().st_size if path.is_file() else 0  # its training may have ended just before
+        if whole:
+            os.truncate(path, int(planned.amount * whole))
     victim = f"checkpoint of {one.trial}, {int(planned.amount * whole)} of {whole} bytes left, its process {one.pid} killed"
-    return Hit(victim=victim, trials=(one.trial,))
+    return Hit(victim=victim, trials=(one.trial,), at=at)
 
 
 def _checkpoints(sweep: Sweep) -> list[tuple[Path, AtWork]]:

@@ -118,8 +118,8 @@ class Store:
             damage = f"{MANIFEST} cannot be used ({type(error).__name__}: {error})"
         if damage:
             raise DamagedArtifactError(
-                f"{folder}: {damage}. It is not used. Remove the folder and run the sweep again, which computes it anew; "
-                "`timbre-ray store verify` looks for others."
+                f"{folder}: {damage}. It is not used. Remove the folder and run the sweep again, which computes it anew (for a "
+                "finished trial only if its record in the results is removed too); `timbre-ray store verify` looks for others."
             )
         return Artifact(folder=folder, stage=stage, key=key, seconds=manifest["seconds"], reused=True)
 

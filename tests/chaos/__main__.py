@@ -1,4 +1,4 @@
-"""``python -m tests.chaos --seed 0 --faults 100``: faults at random against running sweeps; exit code 1 unless all is survived."""
+"""``python -m tests.chaos --seed 0 --faults 100``: faults at random against running sweeps; exit code 1 unless all survive."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--faults", type=int, default=100, help="how many")
-    parser.add_argument("--stubs", type=int, default=0, help="how many of them, the last, strike stub trials, not the miniature's")
+    parser.add_argument("--stubs", type=int, default=0, help="how many of them, the last, strike stub trials")
     parser.add_argument("--out", type=Path, default=Path("reports/chaos"))
     chosen = parser.parse_args()
     parts = {MINIATURE_TRIALS.name: chosen.faults - chosen.stubs, STUB_TRIALS.name: chosen.stubs}
@@ -51,7 +51,8 @@ def chaos(seed: int, parts: dict[str, int], *, command: str) -> report.Run:
         try:
             with Ground() as ground:
                 for trials in (MINIATURE_TRIALS, STUB_TRIALS):
-                    pending = deque(schedule(f"{seed} {trials.name}", trials.weights, parts.get(trials.name, 0), first=len(struck) + 1))
+                    drawn = schedule(f"{seed} {trials.name}", trials.weights, parts.get(trials.name, 0), first=len(struck) + 1)
+                    pending = deque(drawn)
                     _until_used_up(pending, Arena(Path(folder) / trials.name, trials, ground), struck, verdicts)
         except (Exception, KeyboardInterrupt) as error:  # the report says how far it came
             traceback.print_exc()

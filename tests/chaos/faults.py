@@ -218,7 +218,7 @@ def same_sweep(sweep: Sweep, planned: Planned) -> Hit:
     refused = "another process runs this sweep" in printed
     if not refused and sweep.driver.poll() is not None:
         raise NotNowError  # the first had ended before the second looked
-    assert refused and second.returncode, f"a second driver of one sweep was not refused (exit code {second.returncode}):\n{printed}"
+    assert refused and second.returncode, f"a second driver was not refused (exit code {second.returncode}):\n{printed}"
     return Hit(victim="refused: another process runs this sweep")
 
 

@@ -112,7 +112,8 @@ class Arena:
         (self._folder / folder).mkdir()
         drive = ("tests.chaos.drive", self._trials.name, how)
         scene = Scene(
-            folder=self._folder / folder, clips=self._clips, cluster=self._ground.cluster, drive=drive, patience_s=SWEEP_PATIENCE_S
+            folder=self._folder / folder, clips=self._clips, cluster=self._ground.cluster, drive=drive,
+            patience_s=SWEEP_PATIENCE_S,
         )  # fmt: skip
         body = {**self._trials.sweep(self._clips), "grid": {"seed": list(seeds)}}
         run = {"max_failures": MAX_FAILURES, "max_concurrent": 2, "hang_timeout_s": self._trials.hang_timeout_s}
@@ -179,8 +180,8 @@ def followed(number: int, planned: Planned, hit: Hit, sweep: Sweep) -> Struck:
     """What came after a hit."""
     begun = [(e["trial"], e["time"]) for e in events(sweep.scene.folder) if (e["event"], e["role"]) == ("began", "trial")]
     again = {trial: _first(at - hit.at for other, at in begun if other == trial and at > hit.at) for trial in hit.trials}
-    computed = [e for e in Store(sweep.scene.store).log() if e["event"] == "computed" and f"{e['stage']}/{e['key']}" == hit.artifact]
-    times = sum(e["time"] > hit.at for e in computed)
+    computed = [e for e in Store(sweep.scene.store).log() if e["event"] == "computed" and e["time"] > hit.at]
+    times = sum(f"{e['stage']}/{e['key']}" == hit.artifact for e in computed)
     return Struck(planned=planned, sweep=number, hit=hit, begun_again_s=again, computed_again=times)
 
 

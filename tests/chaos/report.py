@@ -59,41 +59,44 @@ def write(run: Run, out: Path) -> None:
     record = {"survived": run.survived, **dataclasses.asdict(run)}
     record["sweeps"] = [{"survived": verdict.survived, **dataclasses.asdict(verdict)} for verdict in run.sweeps]
     (out / "faults.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (out / "README.md").write_text("\n".join(_page(run)), encoding="utf-8")
+    (out / "README.md").write_text(_page(run), encoding="utf-8")
 
 
-def _page(run: Run) -> list[str]:
-    num_good = sum(verdict.survived for verdict in run.sweeps)
-    machine = ", ".join(f"{name} {value}" for name, value in run.machine.items())
+PAGE = """# {num_planned} faults at random
+
+`{command}` struck {num_struck} of {num_planned} faults, of {num_kinds} kinds, at running sweeps: {shares}.
+{num_good} of {num_sweeps} sweeps ended in the ledger and the tables of an undisturbed run of theirs, to the last digit,
+with every artifact in the store, none computed twice but what a fault had damaged, and no process left.
+{broke_off}
+Begun {begun} UTC; {minutes:.0f} minutes, the undisturbed runs included ({machine}). Which fault comes when,
+and which of those at work it strikes, is drawn from the seed; who is at work by then depends on the machine. Each fault with its
+victim: [faults.json](faults.json). Processes that outlived the clusters: {strays}.
+
+| fault | what is struck | times | trials ended by it | begun again | median seconds until then | artifacts computed anew |
+|---|---|---|---|---|---|---|
+{kinds}
+
+A stop of some seconds ends no trial. A flipped bit ends one only where it is met: after the artifact's last use by none.
+
+| sweep | trials | seeds | faults | commands | seconds | tables equal | damaged at the end: mended, removed | wrong | survived |
+|---|---|---|---|---|---|---|---|---|---|
+{sweeps}
+
+An artifact that is damaged after its last use is found by `store verify`: the same trials in a second sweep on the store compute
+it anew (mended), and what they do not ask for is removed, as `store verify` says.
+"""
+
+
+def _page(run: Run) -> str:
     kinds = [kind for kind in WORDS if any(one.planned.kind == kind for one in run.struck)]
-    return [
-        f"# {run.num_planned} faults at random",
-        "",
-        f"`{run.command}` struck {len(run.struck)} of {run.num_planned} faults, of {len(kinds)} kinds, at running sweeps: {_shares(run)}.",
-        f"{num_good} of {len(run.sweeps)} sweeps ended in the ledger and the tables of an undisturbed run of theirs, to the last digit,",
-        "with every artifact in the store, none computed twice but what a fault had damaged, and no process left.",
-        "",
-        *([f"**The run broke off:** {run.broke_off}", ""] if run.broke_off else []),
-        f"Begun {run.begun} UTC; {run.seconds / 60:.0f} minutes, the undisturbed runs included ({machine}). Which fault comes when, and",
-        "which of those at work it strikes, is drawn from the seed; who is at work by then depends on the machine. Each fault with",
-        f"its victim: [faults.json](faults.json). Processes that outlived the clusters: {', '.join(run.strays) or 'none'}.",
-        "",
-        "| fault | what is struck | times | trials ended by it | begun again | median seconds until then | artifacts computed anew |",
-        "|---|---|---|---|---|---|---|",
-        *(_kind(kind, run.struck) for kind in kinds),
-        "",
-        "A trial that is not begun again had its score in the store by then, or began on the other side of a fault that came at the same",
-        "time. A stop of some seconds ends no trial. What other faults leave to be noticed (a flipped bit, a half-written folder) ends a",
-        "trial only where it is met.",
-        "",
-        "| sweep | trials | seeds | faults | commands given | seconds | tables equal | damaged at the end: mended, removed | wrong | survived |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-        *(_sweep(verdict) for verdict in run.sweeps),
-        "",
-        "An artifact that is damaged after its last use is found by `store verify`: the same trials in a second sweep on the store compute",
-        "it anew (mended), and what they do not ask for is removed, as `store verify` says.",
-        "",
-    ]
+    return PAGE.format(
+        command=run.command, num_planned=run.num_planned, num_struck=len(run.struck), num_kinds=len(kinds), shares=_shares(run),
+        num_good=sum(verdict.survived for verdict in run.sweeps), num_sweeps=len(run.sweeps),
+        broke_off=f"\n**The run broke off:** {run.broke_off}\n" if run.broke_off else "",
+        begun=run.begun, minutes=run.seconds / 60, machine=", ".join(f"{name} {value}" for name, value in run.machine.items()),
+        strays=", ".join(run.strays) or "none", kinds="\n".join(_kind(kind, run.struck) for kind in kinds),
+        sweeps="\n".join(map(_sweep, run.sweeps)),
+    )  # fmt: skip
 
 
 def _shares(run: Run) -> str:
@@ -109,7 +112,8 @@ def _kind(kind: str, struck: tuple[Struck, ...]) -> str:
     ended = [seconds for one in own for seconds in one.begun_again_s.values()]
     again = [seconds for seconds in ended if seconds is not None]
     median = f"{statistics.median(again):.0f}" if again else ""
-    return f"| {kind} | {WORDS[kind]} | {len(own)} | {len(ended)} | {len(again)} | {median} | {sum(one.computed_again for one in own)} |"
+    cells = (kind, WORDS[kind], len(own), len(ended), len(again), median, sum(one.computed_again for one in own))
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _sweep(verdict: Verdict) -> str:

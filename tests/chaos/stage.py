@@ -1,4 +1,4 @@
-"""What a sweep under fire runs on: nodes that can be lost and come back, a driver that is started again, a store on a small disk."""
+"""What a sweep under fire runs on: nodes that are lost and come back, a driver that is started again, a store on a small disk."""
 
 from __future__ import annotations
 

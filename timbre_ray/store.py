@@ -76,6 +76,8 @@ class Store:
         self.remote = remote
         self.trial: str | None = None
         """Trial that the lines of the log are attributed to; see attributed_to."""
+        self._given: set[tuple[str, str]] = set()
+        """Stage and key of what this trial was given."""
         self._log_file: Path | None = None
         self._log_pid = 0
 
@@ -121,10 +123,21 @@ class Store:
                 f"{folder}: {damage}. It is not used. Remove the folder and run the sweep again, which computes it anew (for a "
                 "finished trial only if its record in the results is removed too); `timbre-ray store verify` looks for others."
             )
+        self._give(stage, key)
         return Artifact(folder=folder, stage=stage, key=key, seconds=manifest["seconds"], reused=True)
 
     def has(self, stage: str, key: str) -> bool:
         return self._has_here(stage, key) or (self.remote is not None and self.remote.has(stage, key))
+
+    def confirm(self) -> None:
+        """Raises DamagedArtifactError if something that the trial (``attributed_to``) was given is no longer whole: it may have been
+        damaged before it was read, and what was made of it is not to be believed.
+        """
+        for stage, key in sorted(self._given):
+            try:
+                self.get(stage, key)
+            except ArtifactNotFoundError:  # taken away as damaged, by another process
+                raise DamagedArtifactError(f"{self.root}: {stage}/{key} was found damaged while it was in use") from None
 
     def is_whole(self, stage: str, key: str) -> bool:
         """Published, and every file as it was published."""
@@ -160,12 +173,13 @@ class Store:
 
     @contextlib.contextmanager
     def attributed_to(self, trial_id: str) -> Iterator[None]:
-        """Within the block the lines of the log name this trial."""
-        before, self.trial = self.trial, trial_id
+        """Within the block the lines of the log name this trial, and ``confirm`` knows what it was given."""
+        before = self.trial, self._given
+        self.trial, self._given = trial_id, set()
         try:
             yield
         finally:
-            self.trial = before
+            self.trial, self._given = before
 
     def log(self) -> list[dict[str, Any]]:
         """Every event of every process, oldest first: event, stage, key, seconds, time (unix), pid, trial.
@@ -187,6 +201,7 @@ class Store:
             started = time.perf_counter()
             produce(folder)
             seconds = round(time.perf_counter() - started, 3)
+            self.confirm()
             _write_manifest(folder, {"stage": stage, "key": key, "description": dict(description), "seconds": seconds})
             if self.remote and not self.remote.publish(stage, key, folder):
                 shutil.rmtree(folder)  # another host was faster: its result is everybody's, as a GPU's may differ by a rounding
@@ -196,6 +211,7 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self._place("scratch", stage, key), ignore_errors=True)
+        self._give(stage, key)
         return Artifact(folder=published, stage=stage, key=key, seconds=seconds, reused=False)
 
     def _fetch(self, remote: RemoteTier, stage: str, key: str) -> None:
@@ -213,6 +229,10 @@ class Store:
 
     def _has_here(self, stage: str, key: str) -> bool:
         return (self._place("artifacts", stage, key) / MANIFEST).is_file()
+
+    def _give(self, stage: str, key: str) -> None:
+        if self.trial is not None:
+            self._given.add((stage, key))
 
     def _reuse(self, stage: str, key: str) -> Artifact:
         artifact = self.get(stage, key)

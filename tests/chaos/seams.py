@@ -42,15 +42,18 @@ def struck(plain: Functions, seams: Seams) -> Functions:
     )
 
 
-class StruckStore(Store):
-    """Whose writes can fail."""
+def _weaken(store: Store) -> None:
+    """Its writes can fail."""
+    get_or_compute = store.get_or_compute
 
-    def get_or_compute(self, stage: str, key: str, produce: Callable[[Path], None], **options: Any) -> Artifact:
+    def struck(stage: str, key: str, produce: Callable[[Path], None], **options: Any) -> Artifact:
         def struck_produce(folder: Path) -> None:
-            strike(self.root, "produce")
+            strike(store.root, "produce")
             produce(folder)
 
-        return super().get_or_compute(stage, key, struck_produce, **options)
+        return get_or_compute(stage, key, struck_produce, **options)
+
+    store.get_or_compute = struck
 
 
 def _trial(inner: Callable[..., Iterator[Any]], seams: Seams, spec, *, worker, store, score, on_progress) -> Iterator[Any]:
@@ -58,10 +61,10 @@ def _trial(inner: Callable[..., Iterator[Any]], seams: Seams, spec, *, worker, s
         on_progress(progress)
         seams.pause(store, "progress")
 
-    own = store if seams.twin else StruckStore(store.root)
-    own.trial = store.trial
+    if not seams.twin:
+        _weaken(store)
     with _at_work(store, "trial", seams):
-        yield from inner(spec, worker=worker, store=own, score=score, on_progress=struck_progress)
+        yield from inner(spec, worker=worker, store=store, score=score, on_progress=struck_progress)
 
 
 def _score(inner: Callable[..., dict[str, Any]], seams: Seams, request, *, worker, store) -> dict[str, Any]:

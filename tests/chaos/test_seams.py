@@ -24,13 +24,16 @@ PLAIN = Functions(trial=trial, score=lambda request, *, worker, store: {"metrics
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     (tmp_path / "strikes").mkdir()
-    store = Store(tmp_path / "store")
+    return attributed(Store(tmp_path / "store"))
+
+
+def attributed(store: Store) -> Store:
     store.trial = "flute-s0"
     return store
 
 
 def run(store: Store, key: str) -> list:
-    functions = struck(PLAIN, Seams(pace_s=0.0))
+    store, functions = attributed(Store(store.root)), struck(PLAIN, Seams(pace_s=0.0))
 
     def score(request):
         assert [one.role for one in at_work(store.root.parent)] == ["trial"]

@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -224,3 +225,35 @@ def test_a_log_that_ends_in_half_a_line_is_not_written_on(tmp_path):
         store.get_or_compute("encode", "k", write_number, description={})
     store.get_or_compute("encode", "k", write_number, description={})
     assert [event["event"] for event in store.log()] == ["computed", "reused"]
+
+
+def double(store, meanwhile=lambda path: None):
+    """A stage that reads another's number; ``meanwhile`` happens between the check of that file and its reading."""
+    source = store.get_or_compute("encode", "k", write_number, description={})
+    meanwhile(source.file("number.txt"))
+
+    def produce(folder):
+        (folder / "number.txt").write_text(str(2 * int(source.file("number.txt").read_text())))
+
+    return store.get_or_compute("double", "k", produce, description={})
+
+
+def test_nothing_is_published_that_was_made_of_what_was_damaged_meanwhile(tmp_path):
+    store = Store(tmp_path)
+    with store.attributed_to("flute-s0"), pytest.raises(DamagedArtifactError, match="number.txt is not what was published"):
+        double(store, meanwhile=lambda path: path.write_text("9"))
+    assert not store.has("double", "k")
+    with store.attributed_to("flute-s0"):  # the next attempt
+        assert double(store).file("number.txt").read_text() == "14"
+        store.confirm()
+
+
+def test_what_another_process_took_away_as_damaged_is_not_believed_until_it_is_the_same_again(tmp_path):
+    store, other = Store(tmp_path), Store(tmp_path)
+    with store.attributed_to("flute-s0"):
+        artifact = store.get_or_compute("encode", "k", write_number, description={})
+        shutil.rmtree(artifact.folder)
+        with pytest.raises(DamagedArtifactError, match="encode/k was found damaged while it was in use"):
+            store.confirm()
+        other.get_or_compute("encode", "k", write_number, description={})
+        store.confirm()

@@ -21,8 +21,8 @@ from tests.survival.scene import PATIENCE_S, Scene, mounted_disk, unmount
 from timbre_ray import store_care
 from timbre_ray.store import Store
 
-#: Pairs of trial seeds that the sweeps take in turn.
-NUM_SEED_PAIRS = 3
+#: Pairs of trial seeds, which the sweeps take in turn.
+NUM_SEED_PAIRS = 2
 MAX_FAILURES = 5
 #: A sweep ends when its command has been given so often more than there were faults.
 SPARE_COMMANDS = 10

@@ -70,7 +70,7 @@ MINIATURE_TRIALS = Trials(
     struck=Functions(trial=_miniature_trial),
     sweep=_miniature_sweep,
     pace_s=0.0,
-    longest_pause_s=12.0,
+    longest_pause_s=8.0,
     hang_timeout_s=90.0,
     weights=dict.fromkeys([*_WEIGHTS, "checkpoint"], 1),  # each takes long: every kind before one comes again
 )

@@ -7,6 +7,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,8 @@ def main() -> int:
     parts = {MINIATURE_TRIALS.name: chosen.faults - chosen.stubs, STUB_TRIALS.name: chosen.stubs}
     stubs = f" --stubs {chosen.stubs}" if chosen.stubs else ""
     command = f"python -m tests.chaos --seed {chosen.seed} --faults {chosen.faults}{stubs}"
+    for sent in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sent, signal.default_int_handler)  # ends with a report, also where a shell's background ignores SIGINT
     run = chaos(chosen.seed, parts, command=command)
     report.write(run, chosen.out)
     return 0 if run.survived else 1

@@ -106,6 +106,7 @@ class Arena:
             verdict = self._verdict(number, seeds, sweep, expected, num_faults=len(hits), seconds=seconds)
             return verdict, [followed(number, planned, hit, sweep) for planned, hit in hits]
         finally:
+            sweep.lose_driver()  # where the run breaks off
             unmount(sweep.scene.store)
 
     def _sweep(self, folder: str, how: str, seeds: tuple[int, int], keys: frozenset[str] = frozenset()) -> Sweep:

@@ -100,7 +100,7 @@ class Sweep:
     def lose_driver(self, sent: signal.Signals = signal.SIGKILL) -> None:
         if self.driver.poll() is None:
             kill(self.driver.pid, sent)
-        self.driver.communicate()
+            self.driver.communicate()
 
     def at_work(self, role: str | None = None) -> list[AtWork]:
         return at_work(self.scene.folder, role)

@@ -148,12 +148,19 @@ class Store:
         return True
 
     def manifests(self) -> Iterator[dict[str, Any]]:
-        """``artifact.json`` of every published artifact: stage, key, description, seconds, created, files with their bytes."""
+        """``artifact.json`` of every published artifact: stage, key, description, seconds, created, files with their bytes.
+
+        One that cannot be read is left out, as its artifact counts as damaged: `timbre-ray store verify` names it.
+        """
         if self.remote:
             yield from self.remote.manifests()
             return
         for path in sorted((self.root / "artifacts").glob(f"*/*/{MANIFEST}")):
-            yield json.loads(path.read_text(encoding="utf-8"))
+            try:
+                manifest = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                continue
+            yield manifest
 
     def scratch(self, stage: str, key: str) -> Path:
         """Folder for the checkpoints of a stage under way. It outlives a crash and is removed once the key is published."""

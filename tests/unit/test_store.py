@@ -257,3 +257,11 @@ def test_what_another_process_took_away_as_damaged_is_not_believed_until_it_is_t
             store.confirm()
         other.get_or_compute("encode", "k", write_number, description={})
         store.confirm()
+
+
+def test_an_artifact_whose_manifest_is_damaged_hides_no_other(tmp_path):
+    store = Store(tmp_path)
+    for key in ("a", "b"):
+        store.get_or_compute("encode", key, write_number, description={})
+    (tmp_path / "artifacts" / "encode" / "a" / "artifact.json").write_bytes(b'{"stage\xff": "encode"}')
+    assert [manifest["key"] for manifest in store.manifests()] == ["b"]

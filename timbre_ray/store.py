@@ -83,6 +83,8 @@ class Store:
         self.remote, self._patience_s = remote, patience_s
         self.trial: str | None = None
         """Trial that the lines of the log are attributed to; see attributed_to."""
+        self._given: set[tuple[str, str]] = set()
+        """Stage and key of what this trial was given."""
         self._log_file: Path | None = None
         self._log_pid = 0
 
@@ -136,22 +138,48 @@ class Store:
             damage = f"{MANIFEST} cannot be used ({type(error).__name__}: {error})"
         if damage:
             raise DamagedArtifactError(
-                f"{folder}: {damage}. It is not used. Remove the folder and run the sweep again, which computes it anew; "
-                "`timbre-ray store verify` looks for others."
+                f"{folder}: {damage}. It is not used. Remove the folder and run the sweep again, which computes it anew (for a "
+                "finished trial only if its record in the results is removed too); `timbre-ray store verify` looks for others."
             )
+        self._give(stage, key)
         return Artifact(folder=folder, stage=stage, key=key, seconds=manifest["seconds"], reused=True)
 
     def has(self, stage: str, key: str) -> bool:
         here = self.patiently(f"look up {stage}/{key}", lambda: self._has_here(stage, key))
         return here or (self.remote is not None and self.remote.has(stage, key))
 
+    def confirm(self) -> None:
+        """Raises DamagedArtifactError if something that the trial (``attributed_to``) was given is no longer whole: it may have been
+        damaged before it was read, and what was made of it is not to be believed.
+        """
+        for stage, key in sorted(self._given):
+            try:
+                self.get(stage, key)
+            except ArtifactNotFoundError:  # taken away as damaged, by another process
+                raise DamagedArtifactError(f"{self.root}: {stage}/{key} was found damaged while it was in use") from None
+
+    def is_whole(self, stage: str, key: str) -> bool:
+        """Published, and every file as it was published."""
+        try:
+            self.get(stage, key)
+        except (ArtifactNotFoundError, DamagedArtifactError):
+            return False
+        return True
+
     def manifests(self) -> Iterator[dict[str, Any]]:
-        """``artifact.json`` of every published artifact: stage, key, description, seconds, created, files with their bytes."""
+        """``artifact.json`` of every published artifact: stage, key, description, seconds, created, files with their bytes.
+
+        One that cannot be read is left out, as its artifact counts as damaged: `timbre-ray store verify` names it.
+        """
         if self.remote:
             yield from self.remote.manifests()
             return
         for path in sorted((self.root / "artifacts").glob(f"*/*/{MANIFEST}")):
-            yield json.loads(path.read_text(encoding="utf-8"))
+            try:
+                manifest = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                continue
+            yield manifest
 
     def scratch(self, stage: str, key: str) -> Path:
         """Folder for the checkpoints of a stage under way. It outlives a crash and is removed once the key is published."""
@@ -171,12 +199,13 @@ class Store:
 
     @contextlib.contextmanager
     def attributed_to(self, trial_id: str) -> Iterator[None]:
-        """Within the block the lines of the log name this trial."""
-        before, self.trial = self.trial, trial_id
+        """Within the block the lines of the log name this trial, and ``confirm`` knows what it was given."""
+        before = self.trial, self._given
+        self.trial, self._given = trial_id, set()
         try:
             yield
         finally:
-            self.trial = before
+            self.trial, self._given = before
 
     def log(self) -> list[dict[str, Any]]:
         """Every event of every process, oldest first: event, stage, key, seconds, time (unix), pid, trial.
@@ -186,7 +215,7 @@ class Store:
         events = []
         for path in sorted((self.root / "log").glob("*.jsonl")):
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            # A process killed while it wrote may leave half a line at the end of its own file.
+            # A process killed while it wrote, or a full disk, may leave half a line at the end of a file.
             events += [json.loads(line) for line in lines if line.endswith("\n")]
         return sorted(events, key=lambda event: event["time"])
 
@@ -198,6 +227,7 @@ class Store:
             started = time.perf_counter()
             produce(folder)
             seconds = round(time.perf_counter() - started, 3)
+            self.confirm()
             _write_manifest(folder, {"stage": stage, "key": key, "description": dict(description), "seconds": seconds})
             if self.remote and not self.remote.publish(stage, key, folder):
                 shutil.rmtree(folder)  # another host was faster: its result is everybody's, as a GPU's may differ by a rounding
@@ -207,6 +237,7 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self._place("scratch", stage, key), ignore_errors=True)
+        self._give(stage, key)
         return Artifact(folder=published, stage=stage, key=key, seconds=seconds, reused=False)
 
     def _fetch(self, remote: RemoteTier, stage: str, key: str) -> None:
@@ -224,6 +255,15 @@ class Store:
 
     def _has_here(self, stage: str, key: str) -> bool:
         return (self._place("artifacts", stage, key) / MANIFEST).is_file()
+
+    def _give(self, stage: str, key: str) -> None:
+        if self.trial is not None:
+            self._given.add((stage, key))
+
+    def _reuse(self, stage: str, key: str) -> Artifact:
+        artifact = self.get(stage, key)
+        self._record("reused", artifact)
+        return artifact
 
     def _take_away(self, stage: str, key: str) -> None:
         """Removes what is damaged, if anything is there; the caller holds the lock. Renamed first: readers see all or nothing."""
@@ -244,8 +284,12 @@ class Store:
             "event": event, "stage": artifact.stage, "key": artifact.key, "seconds": artifact.seconds,
             "time": time.time(), "pid": self._log_pid, "trial": self.trial,
         }  # fmt: skip
-        with self._log_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self._log_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError:
+            self._log_file = None  # it may end in half a line, which nothing may follow
+            raise
 
     def _place(self, kind: str, stage: str, key: str) -> Path:
         for name in (stage, key):

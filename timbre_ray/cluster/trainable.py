@@ -98,6 +98,7 @@ def _run_evaluations(
         for evaluation in evaluations:
             watchdog.alive()
             check_finite(evaluation.metrics, step=evaluation.step)
+            store.confirm()
             recorder.add(evaluation, store)
             tune.report({"step": evaluation.step, **evaluation.metrics})
     finally:

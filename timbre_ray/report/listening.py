@@ -111,8 +111,8 @@ def _references(results: Results, store: Store, target: str, seeds: Sequence[int
 
 
 def _evaluation(results: Results, arm: str, target: str, seed: int, *, last: bool) -> Mapping[str, Any] | None:
-    frame = results.frame
-    own = frame[(frame["arm"] == arm) & (frame["target"] == target) & (frame["seed"] == seed)]
+    lines = results.of_arm(arm)
+    own = lines[(lines["target"] == target) & (lines["seed"] == seed)]
     if own.empty:
         return None
     trial = next(t for t in results.trials if t["trial_id"] == own["trial_id"].iloc[0])

@@ -94,10 +94,12 @@ class Records:
             if spent["work"] > 0:  # 0: trained by a run that was resumed at this very step
                 seconds[place].append(spent["seconds"] / spent["work"])
             sizes[place].append(sum(file["bytes"] for file in manifest["files"].values()) / description["num_clips"])
-        self._seconds, self._bytes = _medians(seconds, backbones), _medians(sizes, backbones)
+        self.seconds_a_unit = _medians(seconds, backbones)
+        """(stage, backbone, variant) -> median seconds a unit of work."""
+        self._bytes = _medians(sizes, backbones)
 
     def seconds(self, stage: Stage) -> Cost:
-        measured = self._seconds.get((stage.name, stage.backbone, stage.variant))
+        measured = self.seconds_a_unit.get((stage.name, stage.backbone, stage.variant))
         if measured is None:
             return Cost(unknown=(_words(stage),))
         return Cost(known=measured * stage.work, sources=("measured in this store",))
@@ -134,7 +136,7 @@ def estimate(trials: Sequence[PlannedTrial], store: Store, *, todo: Collection[s
         keys = StageKeys(trial.spec, recordings(trial.spec.clips), common)
         stages = {(stage.name, stage.key): stage for stage in keys.all()}
         alone.update(name for name, _ in stages)
-        distinct |= stages.keys()
+        distinct.update(stages)
         if trial.trial_id in todo:
             missing = {place: (stage, trial.spec) for place, stage in stages.items() if place not in records.places}
             lacking |= missing

@@ -160,6 +160,7 @@ class SweepCallback(Callback):
         # A trial that the time budget ends is not finished: its record says "running", and the next run goes on with it.
         if row and row.state == "running" and record and record["status"] == "finished":
             self._finish(trial, "finished")
+        _lighten(trial)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._board.retry(trial.trial_id, self._planned(trial).trial_id)
@@ -170,6 +171,7 @@ class SweepCallback(Callback):
         if record is None or record["status"] != "failed" or record["trial_key"] != planned.key:
             record = self._write_death(trial, record)
         self._board.end(trial.trial_id, planned.trial_id, "failed", time.time(), error_text(record["error"]))
+        _lighten(trial)
 
     def _planned(self, trial: Any) -> PlannedTrial:
         return self._context.plan(trial.config)
@@ -204,6 +206,12 @@ class SweepCallback(Callback):
             record["error"] = {"type": "TimeoutError", "message": message, "stage": stage}
         self._ledger.write_trial(record)
         return record
+
+
+def _lighten(trial: Any) -> None:
+    """Tune keeps every trial to the end, and the running means of its results with it: 40 KB that nobody reads once it has ended."""
+    trial.run_metadata.metric_n_steps.clear()
+    trial.run_metadata.metric_analysis.clear()
 
 
 #: Metrics that the display shows, by the beginning of their names.

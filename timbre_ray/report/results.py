@@ -66,6 +66,10 @@ class Results:
         plain = [arm for arm in self.arms if not arm.teacher and arm.label in at_zero]
         return min(plain, key=lambda arm: arm.method != "direct") if plain else None
 
+    @functools.cached_property
+    def by_id(self) -> Mapping[str, Mapping[str, Any]]:
+        return {trial["trial_id"]: trial for trial in self.trials}
+
     def with_status(self, status: str) -> tuple[Mapping[str, Any], ...]:
         return tuple(trial for trial in self.trials if trial["status"] == status)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ def main() -> None:
         if options.parts and name.partition("-")[0] not in options.parts:
             continue
         about = {"machine": cpu_name(), "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
-        (options.out / f"{name}.json").write_text(json.dumps({**measure(), **about}) + "\n", encoding="utf-8")
+        before, found = os.getloadavg()[0], measure()
+        loads = {"loads": [round(before, 1), round(os.getloadavg()[0], 1)]}
+        (options.out / f"{name}.json").write_text(json.dumps({**found, **about, **loads}) + "\n", encoding="utf-8")
         print(f"{name}: done", flush=True)
     print(page.write(options.out))
 

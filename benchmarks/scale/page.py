@@ -11,7 +11,7 @@ from benchmarks.scale import figures
 
 PARTS = ("plan", "records", "tune", "spot")
 GOALS_S = {"plan": 10.0, "report": 60.0}
-"""At ten thousand trials."""
+"""At ten thousand trials; held against the CPU time of the one thread that works, which other work on the machine lengthens less."""
 MANY = 10_000
 
 Found = dict[str, Any]
@@ -25,7 +25,7 @@ def write(folder: Path) -> Path:
         "# Scale", "",
         "Written by `make scale`. What a sweep of many trials costs besides the trials, and a simulation of spot GPUs. The trials are",
         "stubs without torch (benchmarks/scale/stub.py); their sweep has five arms, two targets and five rates, and as many seeds as it",
-        "takes. Times are wall times of one run each; CPU times stand beside them because machines have other work.",
+        "takes. Each time is of one run; CPU times stand beside wall times, which other work on the machine lengthens.",
     ]  # fmt: skip
     for part, found in parts.items():
         if found:
@@ -49,7 +49,10 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _where(found: Sequence[Found]) -> str:
-    return "; ".join(dict.fromkeys(f"{one['machine']}, {one['date']}" for one in found))
+    """With the load averages of a minute before and after: above the number of cores, other work took its share of the wall times."""
+    loads = ", ".join(f"{before:g} to {after:g}" for before, after in (one["loads"] for one in found))
+    places = "; ".join(dict.fromkeys(f"{one['machine']}, {one['date']}" for one in found))
+    return f"{places}; load average by row: {loads}"
 
 
 def _against(seconds: float, trials: int, goal: str) -> str:
@@ -61,7 +64,7 @@ def _against(seconds: float, trials: int, goal: str) -> str:
 
 def _plan(found: Sequence[Found]) -> list[str]:
     rows = [
-        (f"{one['trials']:,}", _against(one["wall_s"], one["trials"], "plan"), f"{one['cpu_s']:.1f}", f"{one['peak_mib']:.0f}")
+        (f"{one['trials']:,}", f"{one['wall_s']:.1f}", _against(one["cpu_s"], one["trials"], "plan"), f"{one['peak_mib']:.0f}")
         for one in found
     ]
     return ["## Planning", "", f"`timbre-ray plan`, the whole process, nothing in the store ({_where(found)}).", "",
@@ -74,11 +77,11 @@ def _records(found: Sequence[Found]) -> list[str]:
         report = one["report"]
         rows.append((
             f"{one['trials']:,}", f"{one['write_s']:.1f}", f"{one['read_s']:.2f}", f"{one['difference_s']:.2f}",
-            f"{one['status']['wall_s']:.1f}", _against(report["wall_s"], one["trials"], "report"), f"{report['cpu_s']:.1f}",
-            f"{report['peak_mib']:.0f}", f"{one['plan']['wall_s']:.1f}",
+            f"{one['status']['cpu_s']:.1f}", f"{report['wall_s']:.1f}", _against(report["cpu_s"], one["trials"], "report"),
+            f"{report['peak_mib']:.0f}", f"{one['plan']['cpu_s']:.1f}",
         ))  # fmt: skip
-    header = ("trials", "write the ledger, s", "read it, s", "compare with the sweep, s", "`status`, s", "`report`, s", "its CPU, s",
-              "its memory, MiB", "`plan` of the finished sweep, s")  # fmt: skip
+    header = ("trials", "write the ledger, s", "read it, s", "compare with the sweep, s", "`status`, CPU s", "`report`, s", "its CPU, s",
+              "its memory, MiB", "`plan` of the finished sweep, CPU s")  # fmt: skip
     return [
         "## Ledger and report", "",
         "Records of finished trials with two evaluations of ten scores each, and in the store the scores of each last step, as a report "

@@ -39,7 +39,7 @@ def made_up_run(num: int, planned: int) -> dict:
     samples = [{"time": end, "begun": i, "rss_mib": 500.0, "cpu_s": 0.01 * i} for i, end in enumerate(ends)]
     return {
         "planned": planned, "finished": num, "concurrent": 2, "own_s": 0.1, "wall_s": ends[-1], "finished_at_s": ends,
-        "samples": samples, "workers": [{"pid": 1, "rss_mib": 200.0}] * num, "machine": "a machine", "date": "2026-01-01",
+        "samples": samples, "workers": [{"pid": 1, "rss_mib": 200.0}] * num, "machine": "a machine", "date": "2026-01-01", "loads": [0.5, 2.0],
     }  # fmt: skip
 
 
@@ -51,9 +51,9 @@ def test_what_a_run_of_tune_is_summed_up_to() -> None:
 
 
 def test_the_page_says_what_was_met_and_what_was_cut_short(tmp_path: Path) -> None:
-    where = {"machine": "a machine", "date": "2026-01-01"}
+    where = {"machine": "a machine", "date": "2026-01-01", "loads": [0.5, 7.0]}
     took = {"wall_s": 9.0, "cpu_s": 8.0, "peak_mib": 100.0}
-    recorded = {"write_s": 1.0, "read_s": 1.0, "difference_s": 1.0, "status": took, "report": {**took, "wall_s": 61.0}, "plan": took}
+    recorded = {"write_s": 1.0, "read_s": 1.0, "difference_s": 1.0, "status": took, "report": {**took, "cpu_s": 61.0}, "plan": took}
     parts = {
         "plan-10000": {"trials": 10_000, **took, **where}, "plan-100": {"trials": 100, **took, **where},
         "records-10000": {"trials": 10_000, **recorded, **where}, "tune-10000": tuning.summary(made_up_run(700, 10_000)),
@@ -62,7 +62,8 @@ def test_the_page_says_what_was_met_and_what_was_cut_short(tmp_path: Path) -> No
     for name, content in parts.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     text = page.write(tmp_path).read_text()
-    assert "| 100 | 9.0 | 8.0 | 100 |" in text and "| 10,000 | 9.0 (under 10) | 8.0 | 100 |" in text
+    assert "| 100 | 9.0 | 8.0 | 100 |" in text and "| 10,000 | 9.0 | 8.0 (under 10) | 100 |" in text
+    assert "(a machine, 2026-01-01; load average by row: 0.5 to 7, 0.5 to 7)" in text
     assert "61.0 (**not** under 60)" in text
     assert "ended after 9 minutes with 700 trials finished; nothing here is extrapolated" in text
     assert "**Nothing in this section was run.**" in text and "Where the stages' times come from" in text

@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 # Some containers forbid Python to keep bytecode; torch would then be compiled anew in every process.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo test test-slow test-cluster survival chaos speed docs clean
+.PHONY: install demo test test-slow test-cluster survival chaos speed scale docs clean
 
 install: $(VENV)/.installed
 
@@ -34,6 +34,10 @@ test-cluster: install
 
 speed: install
 	$(BIN)/python -m benchmarks --out reports/speed
+
+# An hour or so: a real run of Ray Tune over ten thousand stub trials is in it, ended after 25 minutes.
+scale: install
+	$(BIN)/python -m benchmarks.scale --out reports/scale
 
 survival: install
 	$(BIN)/python -m tests.survival --out reports/survival

@@ -146,6 +146,30 @@ def test_the_log_names_trials(tmp_path):
     store.get_or_compute("encode", "k", write_number, description={})
     assert [(e["event"], e["trial"]) for e in store.log()] == [("computed", "a-s0"), ("reused", "b-s0"), ("reused", None)]
     assert {"event", "stage", "key", "seconds", "time", "pid", "trial"} == set(store.log()[0])
+    assert [(e["event"], e["trial"]) for e in store.log("b-s0")] == [("reused", "b-s0")] and store.log("c-s0") == []
+
+
+def test_a_trials_own_log_does_not_read_the_others(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    for number in range(5):
+        with store.attributed_to(f"a-s{number}"):
+            store.get_or_compute("encode", f"k{number}", write_number, description={})
+    reads = []
+    monkeypatch.setattr(Path, "read_text", lambda path, **_: reads.append(path) or "")
+    store.log("a-s3")
+    assert [path.parent.name for path in reads] == ["a-s3"]
+
+
+def test_the_log_of_an_older_version_counts(tmp_path):
+    """It had the lines of all trials in the files of their processes."""
+    store = Store(tmp_path)
+    with store.attributed_to("a-s0"):
+        store.get_or_compute("encode", "k", write_number, description={})
+    (event,) = store.log()
+    (tmp_path / "log" / "host-1-1.jsonl").write_text("".join(
+        json.dumps({**event, "key": f"old-{trial}", "trial": trial, "time": 1.0}) + "\n" for trial in ("a-s0", "b-s0")
+    ))  # fmt: skip
+    assert [e["key"] for e in store.log("a-s0")] == ["old-a-s0", "k"] and len(store.log()) == 3
 
 
 def test_a_torn_last_line_of_the_log_is_left_out(tmp_path):

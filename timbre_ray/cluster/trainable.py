@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.exceptions
 from ray import tune
 
@@ -50,6 +52,17 @@ class TrialContext:
     def stack_file(self, trial_id: str) -> Path:
         """Where a trial that hung left its stacks, the latest last."""
         return self.ledger_folder / "hung" / f"{trial_id}.txt"
+
+
+@functools.lru_cache(maxsize=1)
+def _read(context: ray.ObjectRef) -> TrialContext:
+    """Once a process, which is reused: the plan of ten thousand trials takes longer to read than a small trial to run."""
+    return ray.get(context)
+
+
+def run_trial_of(config: dict[str, Any], *, context: ray.ObjectRef) -> None:
+    """What Tune calls; context: of a TrialContext in the object store."""
+    run_planned_trial(config, context=_read(context))
 
 
 def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
@@ -170,9 +183,7 @@ def planned_record(trial: PlannedTrial) -> dict[str, Any]:
 def stages_of(trial_id: str, store: Store) -> list[dict[str, Any]]:
     """The stages that a trial used, in order. One it computed before it was interrupted counts as its own, not as reused."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for event in sorted(store.log(), key=lambda e: e["time"]):
-        if event["trial"] != trial_id:
-            continue
+    for event in store.log(trial_id):
         place, reused = (event["stage"], event["key"]), event["event"] == "reused"
         if place not in found or not reused:
             found[place] = {"stage": place[0], "key": place[1], "seconds": event["seconds"], "reused": reused}

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.scale.driver SWEEP LIMIT_S``: a sweep of stub trials on Ray Tune, and what its driver's process takes meanwhile.
+"""``python -m benchmarks.scale.driver SWEEP LIMIT_S``: a sweep of stub trials on Ray Tune, and what its driver takes.
 
 The last line that is printed is JSON. ``run.time_budget_s`` ends the sweep where LIMIT_S is reached.
 """

@@ -43,7 +43,8 @@ def draw_tune(runs: Sequence[dict[str, Any]], path: Path) -> None:
         step = max(2, round(WINDOW * len(ends)))
         places = range(step, len(ends), step)
         seconds.plot(places, [(ends[i] - ends[i - step]) / step for i in places], color=colour)
-    for axes, title in ((memory, "driver's memory (RSS), MiB"), (cpu, "driver's CPU time, s"), (seconds, "wall seconds a trial, two at once")):
+    titles = {memory: "driver's memory (RSS), MiB", cpu: "driver's CPU time, s", seconds: "wall seconds a trial, two at once"}
+    for axes, title in titles.items():
         axes.set(xlabel="trials", title=title, xscale="log")
         axes.set_ylim(bottom=0)
     memory.legend(frameon=False, loc="lower right")
@@ -60,8 +61,10 @@ def draw_spot(found: dict[str, Any], path: Path) -> None:
         places = [rates.index(row["rate"]) for row in rows]
         makespan.plot(places, [row["times_ideal"] for row in rows], color=colour, marker=mark, label=mode)
         waste.plot(places, [row["beyond_ideal_gpu_h"] / found["ideal_gpu_h"] for row in rows], color=colour, marker=mark)
-    for axes, title in ((makespan, "simulated makespan over the ideal"), (waste, "simulated GPU hours beyond the ideal, as a share of it")):
-        axes.set(title=title, xlabel="interruptions a GPU-hour", xticks=range(len(rates)), xticklabels=[f"{rate:g}" for rate in rates])
+    titles = {makespan: "simulated makespan over the ideal", waste: "simulated GPU hours beyond the ideal, as a share of it"}
+    for axes, title in titles.items():
+        axes.set(title=title, xlabel="interruptions a GPU-hour")
+        axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
     makespan.axhline(1, color="#8a8a86", linewidth=0.8, linestyle=":")
     makespan.legend(frameon=False, fontsize=8)
     waste.set_ylim(bottom=0)

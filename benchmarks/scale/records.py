@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import resource
 import subprocess
@@ -73,13 +74,14 @@ def record_of(trial: PlannedTrial) -> dict[str, Any]:
 
 def _write(sweep: Sweep, ledger: Ledger, records: list[dict[str, Any]]) -> None:
     planned = [trial.trial_id for trial in sweep.trials]
-    ledger.write_sweep({"name": sweep.name, "question": sweep.question, "arms": list(sweep.arms), "text": sweep.text, "planned": planned})
+    about = {"name": sweep.name, "question": sweep.question, "arms": list(sweep.arms), "text": sweep.text}
+    ledger.write_sweep({**about, "planned": planned})
     for record in records:
         ledger.write_trial(record)
 
 
 def publish_scores(sweep: Sweep, store: Store) -> None:
-    """Of each trial's last step, with what a report reads of them: the kernel distance's interval and each clip's own distance."""
+    """Of each trial's last step, with what a report reads of them: the kernel distance's interval, each clip's own distance."""
     for trial in sweep.trials:
         keys, evaluate = StageKeys(trial.spec, recording_digests(trial.spec.clips)), trial.spec.evaluate
         step = evaluate.at_steps[-1]
@@ -91,10 +93,12 @@ def publish_scores(sweep: Sweep, store: Store) -> None:
             "metrics": metrics, "intervals": {"kad_held_out": [kad - 1, kad + 1]},
             "outliers": [{"clip": clip, "fad_held_out": metrics["fad_held_out"] + clip} for clip in range(evaluate.num_clips)],
         }  # fmt: skip
-        text, description = json.dumps(scores), {**stage.description(), "classifier": evaluate.classifier}
-        store.get_or_compute(
-            "score", stage.key, lambda folder, text=text: (folder / "scores.json").write_text(text) and None, description=description
-        )
+        description = {**stage.description(), "classifier": evaluate.classifier}
+        store.get_or_compute("score", stage.key, functools.partial(_write_scores, scores), description=description)
+
+
+def _write_scores(scores: dict[str, Any], folder: Path) -> None:
+    (folder / "scores.json").write_text(json.dumps(scores))
 
 
 def _seconds(run: Callable[[], Any]) -> float:
@@ -106,7 +110,8 @@ def _seconds(run: Callable[[], Any]) -> float:
 def command(*words: str) -> dict[str, float]:
     """``timbre-ray WORDS`` as a process: wall and CPU seconds, and the largest memory it held."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    result = subprocess.run([sys.executable, "-c", SCRIPT, *words], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    process = [sys.executable, "-c", SCRIPT, *words]
+    result = subprocess.run(process, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     spent, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if result.returncode:
         raise RuntimeError(f"timbre-ray {' '.join(words)} ended with {result.returncode}: {result.stderr[-1000:]}")

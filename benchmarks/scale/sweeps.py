@@ -39,5 +39,6 @@ def write(folder: Path, num_trials: int) -> Path:
         "max_concurrent": 2, "storage": str(folder / "store"), "results": str(folder / "results"),
     }  # fmt: skip
     path = folder / "scale.yaml"
-    path.write_text("# Question: what do many trials cost?\n" + yaml.safe_dump({**_SWEEP, "grid": grid, "run": run}, sort_keys=False))
+    sweep = yaml.safe_dump({**_SWEEP, "grid": grid, "run": run}, sort_keys=False)
+    path.write_text(f"# Question: what do many trials cost?\n{sweep}")
     return path

@@ -1,8 +1,8 @@
 """GPUs that work through trials and are taken away at random, event by event. Seeded; nothing here is measured.
 
-A GPU holds one trial at a time, as Ray Tune gives it one. The trial goes through its stages: what is published is free, what another
-trial computes at this moment is waited for, all else is computed. When a GPU is taken, its trial goes back to the head of the queue,
-and another GPU comes in its place after a delay.
+A GPU holds one trial at a time, as Ray Tune gives it one. The trial goes through its stages: what is published is free, what
+another trial computes at this moment is waited for, all else is computed. When a GPU is taken, its trial goes back to the head of
+the queue, and another GPU comes in its place after a delay.
 """
 
 from __future__ import annotations

@@ -80,7 +80,8 @@ def row(trials: Sequence[Trial], mode: str, rate: float, *, ideal: Outcome, num_
     found = [simulate(trials, Fleet(**settings, seed=seed)) for seed in draws]
     mean = {f.name: statistics.mean(getattr(o, f.name) for o in found) for f in dataclasses.fields(Outcome)}
     return {
-        "mode": mode, "rate": rate, "days": mean["makespan_s"] / 24 / HOUR_S, "times_ideal": mean["makespan_s"] / ideal.makespan_s,
+        "mode": mode, "rate": rate, "days": mean["makespan_s"] / 24 / HOUR_S,
+        "times_ideal": mean["makespan_s"] / ideal.makespan_s,
         "range": [bound(o.makespan_s for o in found) / ideal.makespan_s for bound in (min, max)],
         "computed_gpu_h": mean["computed_s"] / HOUR_S, "repeated_gpu_h": mean["repeated_s"] / HOUR_S,
         "beyond_ideal_gpu_h": (mean["computed_s"] - ideal.computed_s) / HOUR_S, "waiting_gpu_h": mean["waiting_s"] / HOUR_S,
@@ -91,6 +92,9 @@ def row(trials: Sequence[Trial], mode: str, rate: float, *, ideal: Outcome, num_
 def table(times: Times, factor: float) -> list[dict[str, Any]]:
     """The stages' times as measured and as simulated, a unit of work each."""
     return [
-        {"stage": stage, "variant": variant, "measured_s": seconds, "simulated_s": seconds * factor, "artifacts": times.counts[stage, variant]}
+        {
+            "stage": stage, "variant": variant, "measured_s": seconds, "simulated_s": seconds * factor,
+            "artifacts": times.counts[stage, variant],
+        }
         for (stage, variant), seconds in times.seconds.items()
-    ]
+    ]  # fmt: skip

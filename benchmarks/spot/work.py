@@ -1,4 +1,4 @@
-"""Trials as chains of stages: which stages there are, what they need and which ones trials share is the project's own ``StageKeys``.
+"""Trials as chains of stages: which there are, what they need and which ones trials share is the project's own ``StageKeys``.
 
 ``python -m benchmarks.spot.work STORE NOTE`` writes stage_seconds.json from what a store has measured.
 """

@@ -39,7 +39,8 @@ def made_up_run(num: int, planned: int) -> dict:
     samples = [{"time": end, "begun": i, "rss_mib": 500.0, "cpu_s": 0.01 * i} for i, end in enumerate(ends)]
     return {
         "planned": planned, "finished": num, "concurrent": 2, "own_s": 0.1, "wall_s": ends[-1], "finished_at_s": ends,
-        "samples": samples, "workers": [{"pid": 1, "rss_mib": 200.0}] * num, "machine": "a machine", "date": "2026-01-01", "loads": [0.5, 2.0],
+        "samples": samples, "workers": [{"pid": 1, "rss_mib": 200.0}] * num,
+        "machine": "a machine", "date": "2026-01-01", "loads": [0.5, 2.0],
     }  # fmt: skip
 
 

@@ -15,7 +15,9 @@ RATES = (0.0, 0.5, 2.0)
 
 
 def chain(name: str, *steps: tuple[str, float, bool]) -> Trial:
-    return tuple(Step(name=key, key=key if key.startswith("all-") else f"{name}-{key}", needs=(), seconds=s, trains=t) for key, s, t in steps)
+    """Steps as (key, seconds, trains); those of all trials begin with ``all-``."""
+    keys = [key if key.startswith("all-") else f"{name}-{key}" for key, _, _ in steps]
+    return tuple(Step(name=k, key=k, needs=(), seconds=s, trains=t) for k, (_, s, t) in zip(keys, steps, strict=True))
 
 
 def made_up(num: int) -> list[Trial]:

@@ -214,7 +214,7 @@ class SweepCallback(Callback):
 
 
 def _lighten(trial: Any) -> None:
-    """Tune keeps every trial to the end, and the running means of its results with it: 40 KB that nobody reads once it has ended."""
+    """Tune keeps every trial to the end, and with it the running means of its results, which nobody reads once it has ended."""
     trial.run_metadata.metric_n_steps.clear()
     trial.run_metadata.metric_analysis.clear()
 

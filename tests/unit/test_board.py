@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.progress import Board, SweepCallback
 from timbre_ray.cluster.scoring import ScorerPool
@@ -41,3 +43,17 @@ def test_a_trial_that_hung_to_the_end_names_the_file_of_its_stack(tmp_path: Path
         ledger.write_trial({**planned_record(planned), "status": "running", "started": started})
         callback.on_trial_error(1, [], dead)
         assert ledger.trial("a-flute-s0")["error"]["message"] == message  # a stack of an earlier run explains nothing
+
+
+def test_a_driver_that_was_superseded_stops_at_tunes_next_step(tmp_path):
+    def superseded() -> None:
+        raise RuntimeError("another driver took this sweep over")
+
+    context = TrialContext(
+        ledger_folder=tmp_path, worker=Worker(store_root=tmp_path, device="cpu", threads=1), functions=Functions(),
+        scorers=ScorerPool([]), plan=lambda config: None,
+    )  # fmt: skip
+    board = Board(num_trials=1, num_kept=0, progress_folder=tmp_path, concurrency=1)
+    SweepCallback(context=context, board=board).on_step_begin(1, [])
+    with pytest.raises(RuntimeError, match="took this sweep over"):
+        SweepCallback(context=context, board=board, check_alone=superseded).on_step_begin(1, [])

@@ -18,18 +18,17 @@ import json
 import os
 import re
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
 
 from filelock import FileLock
 
 from timbre_ray.object_storage import PATIENCE_S
 from timbre_ray.patience import patiently
 from timbre_ray.specs import digest
+from timbre_ray.store_log import StoreLog
 
 if TYPE_CHECKING:
     from timbre_ray.remote_tier import RemoteTier
@@ -87,7 +86,7 @@ class Store:
         """Trial that the lines of the log are attributed to; see attributed_to."""
         self._given: set[tuple[str, str]] = set()
         """Stage and key of what this trial was given."""
-        self._log_name, self._log_pid = "", 0
+        self._log = StoreLog(self.root / "log")
 
     def get_or_compute(
         self, stage: str, key: str, produce: Callable[[Path], None], *, description: Mapping[str, Any]
@@ -215,14 +214,7 @@ class Store:
         ``seconds`` is what computing the artifact took; for the event "reused" that is the time saved. A trial's own are read in a
         time that does not grow with the number of trials.
         """
-        folder = self.root / "log"
-        events = []
-        # Beside the folders: lines of no trial and, in a store of an older version, of all.
-        for path in sorted([*folder.glob("*.jsonl"), *folder.glob(f"{'*' if trial is None else _quoted(trial)}/*.jsonl")]):
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            # A process killed while it wrote, or a full disk, may leave half a line at the end of a file.
-            events += [json.loads(line) for line in lines if line.endswith("\n")]
-        return sorted((e for e in events if trial is None or e["trial"] == trial), key=lambda event: event["time"])
+        return self._log.read(trial)
 
     def _compute(self, stage: str, key: str, produce: Callable[[Path], None], description: Mapping[str, Any]) -> Artifact:
         folder, published = self._place("tmp", stage, key), self._place("artifacts", stage, key)
@@ -281,21 +273,8 @@ class Store:
         shutil.rmtree(aside)
 
     def _record(self, event: str, artifact: Artifact) -> None:
-        if not self._log_name or self._log_pid != os.getpid():  # a forked child opens files of its own
-            self._log_pid = os.getpid()
-            self._log_name = f"{socket.gethostname()}-{self._log_pid}-{time.time_ns()}.jsonl"
-        folder = self.root / "log" / (_quoted(self.trial) if self.trial else "")
-        folder.mkdir(parents=True, exist_ok=True)
-        line = {
-            "event": event, "stage": artifact.stage, "key": artifact.key, "seconds": artifact.seconds,
-            "time": time.time(), "pid": self._log_pid, "trial": self.trial,
-        }  # fmt: skip
-        try:
-            with (folder / self._log_name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError:
-            self._log_name = ""  # it may end in half a line, which nothing may follow
-            raise
+        about = {"event": event, "stage": artifact.stage, "key": artifact.key, "seconds": artifact.seconds}
+        self._log.write(self.trial, about)
 
     def _place(self, kind: str, stage: str, key: str) -> Path:
         for name in (stage, key):
@@ -308,9 +287,6 @@ def stage_key(stage: str, version: int, spec: Mapping[str, Any], inputs: Sequenc
     return digest({"stage": stage, "version": version, "spec": dict(spec), "inputs": list(inputs)})
 
 
-def _quoted(trial: str) -> str:
-    """A trial as the name of a folder; no pattern of glob either."""
-    return quote(trial, safe="")
 
 
 def _write_manifest(folder: Path, entry: dict[str, Any]) -> None:

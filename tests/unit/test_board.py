@@ -92,3 +92,17 @@ def test_trials_start_in_the_order_of_the_plan() -> None:
                             (2, Trial.RUNNING), (3, Trial.RUNNING)):  # fmt: skip
         trials[changed].status, trials[changed].ended = status, status in (Trial.TERMINATED, Trial.ERROR)
         assert ours.choose_trial_to_run(controller) is rays.choose_trial_to_run(controller)
+
+
+def test_a_driver_that_was_superseded_stops_at_tunes_next_step(tmp_path):
+    def superseded() -> None:
+        raise RuntimeError("another driver took this sweep over")
+
+    context = TrialContext(
+        ledger_folder=tmp_path, worker=Worker(store_root=tmp_path, device="cpu", threads=1), functions=Functions(),
+        scorers=ScorerPool([]), plan=lambda config: None,
+    )  # fmt: skip
+    board = Board(num_trials=1, num_kept=0, progress_folder=tmp_path, concurrency=1)
+    SweepCallback(context=context, board=board).on_step_begin(1, [])
+    with pytest.raises(RuntimeError, match="took this sweep over"):
+        SweepCallback(context=context, board=board, check_alone=superseded).on_step_begin(1, [])

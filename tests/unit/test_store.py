@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from timbre_ray import store_log
 from timbre_ray.store import ArtifactNotFoundError, DamagedArtifactError, Store, stage_key
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -229,23 +230,16 @@ def test_a_file_that_is_gone_from_an_artifact_is_damage(tmp_path):
         store.get("encode", "k")
 
 
-class FullLog:
-    """A log on a disk that fills up within a line."""
-
-    def __init__(self, path):
-        self._path = path
-
-    def open(self, *args, **options):
-        with self._path.open("a") as file:
-            file.write('{"event": "comp')
+def test_a_log_that_ends_in_half_a_line_is_not_written_on(tmp_path, monkeypatch):
+    def fills_up(path, text):
+        with path.open("a") as file:
+            file.write(text[: len(text) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-
-def test_a_log_that_ends_in_half_a_line_is_not_written_on(tmp_path):
     store = Store(tmp_path)
     store.get_or_compute("encode", "k", write_number, description={})
-    store._log_file = FullLog(store._log_file)
-    with pytest.raises(OSError, match="No space left"):
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr(store_log, "_append", fills_up)
         store.get_or_compute("encode", "k", write_number, description={})
     store.get_or_compute("encode", "k", write_number, description={})
     assert [event["event"] for event in store.log()] == ["computed", "reused"]

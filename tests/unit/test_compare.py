@@ -69,7 +69,7 @@ def test_parquet_holds_the_lines_of_the_csv_with_types(tmp_path: Path) -> None:
     folder, store = write_sweep(tmp_path)
     report.build(folder, store, tmp_path / "out")
     tables = sorted((tmp_path / "out" / "tables").glob("*.csv"))
-    assert len(tables) == 9  # six of the paper, trials, comparisons, clips
+    assert len(tables) == 10  # six of the paper, trials, arms, comparisons, clips
     for path in tables:
         frame = pd.read_parquet(path.with_suffix(".parquet"))
         with path.open() as file:

@@ -1,5 +1,5 @@
 # make demo: installs everything and runs the whole path on the embedded miniature.  make test: the tests.
-# make survival: faults struck on purpose; writes reports/survival/README.md.
+# make survival: faults struck on purpose; writes reports/survival/README.md.  make chaos: a hundred at random; reports/chaos.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 # Some containers forbid Python to keep bytecode; torch would then be compiled anew in every process.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo test test-slow test-cluster survival speed docs clean
+.PHONY: install demo test test-slow test-cluster survival chaos speed scale docs clean
 
 install: $(VENV)/.installed
 
@@ -35,8 +35,16 @@ test-cluster: install
 speed: install
 	$(BIN)/python -m benchmarks --out reports/speed
 
+# An hour or so: a real run of Ray Tune over ten thousand stub trials is in it, ended after 25 minutes.
+scale: install
+	$(BIN)/python -m benchmarks.scale --out reports/scale
+
 survival: install
 	$(BIN)/python -m tests.survival --out reports/survival
+
+# 19 faults at trials of the miniature, each kind once, and 81 at stubs; SEED=1 draws others.
+chaos: install
+	$(BIN)/python -m tests.chaos --seed $(or $(SEED),0) --faults 100 --stubs 81 --out reports/chaos
 
 # The pages of docs/ as a site in site/. After a change of a spec or a command: $(BIN)/python -m docs_tools
 docs: install

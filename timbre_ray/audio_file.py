@@ -1,10 +1,13 @@
-"""Opens a recording only if its header promises what fits: a small file may decode to more than a machine holds. No torch."""
+"""Opens a recording only if its header promises what fits: a small file may decode to more than a machine holds; and writes one
+whole, or says why not. No torch."""
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
 from timbre_ray.clip_sets import ClipError
@@ -31,6 +34,13 @@ def open_audio(path: Path) -> soundfile.SoundFile:
         file.close()
         raise
     return file
+
+
+def write_flac(path: Path, samples: np.ndarray, rate_hz: int) -> None:
+    """16 bit. Encoded in memory: on a full disk libsndfile may close a file that is cut off, and report nothing."""
+    encoded = io.BytesIO()
+    soundfile.write(encoded, samples, rate_hz, format="FLAC", subtype="PCM_16")
+    path.write_bytes(encoded.getvalue())
 
 
 def check_size(path: Path, *, num_frames: int, num_channels: int, rate_hz: int) -> None:

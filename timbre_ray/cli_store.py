@@ -47,7 +47,11 @@ def verify(storage: Root = "store") -> None:
                 typer.echo(f"{storage}/artifacts/{checked.stage}/{checked.key}: {problem}", err=True)
         typer.echo(f"{num} artifacts, {bad} bad")
         if bad:
-            typer.echo("Remove the folder (behind a URL: artifact.json) of a bad one: the next run of its sweep computes it again.", err=True)
+            typer.echo(
+                "Remove the folder (behind a URL: artifact.json) of a bad one: the next trial that needs it computes it again. A finished "
+                "trial does not run again unless its record below results/<sweep>/trials is removed too.",
+                err=True,
+            )
             raise typer.Exit(1)
 
 

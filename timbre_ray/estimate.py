@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from timbre_ray.clip_sets import recording_digests
@@ -31,12 +31,6 @@ class Cost:
     """Stages without a measurement, each with its variant, once."""
     sources: tuple[str, ...] = ()
     """Where the known part comes from, in words."""
-
-    def plus(self, other: Cost) -> Cost:
-        unknown, sources = (*self.unknown, *other.unknown), (*self.sources, *other.sources)
-        return Cost(
-            known=self.known + other.known, unknown=tuple(dict.fromkeys(unknown)), sources=tuple(dict.fromkeys(sources))
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,42 +67,47 @@ class Estimate:
 
 
 def total(costs: Iterable[Cost]) -> Cost:
-    found = Cost()
+    known, unknown, sources = 0.0, dict[str, None](), dict[str, None]()
     for cost in costs:
-        found = found.plus(cost)
-    return found
+        known += cost.known
+        unknown |= dict.fromkeys(cost.unknown)
+        sources |= dict.fromkeys(cost.sources)
+    return Cost(known=known, unknown=tuple(unknown), sources=tuple(sources))
 
 
 class Records:
     """What the artifacts of a store took, by kind of stage, backbone and variant."""
 
     def __init__(self, store: Store) -> None:
-        self._seconds: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-        self._bytes: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-        manifests = [m for m in store.manifests() if "work" in m["description"]]
-        backbones = {m["key"]: m["description"]["backbone"] for m in manifests if m["stage"] == "encode"}
-        for manifest in manifests:
-            self._add(manifest, manifest["description"], backbones)
-
-    def _add(self, manifest: dict[str, Any], description: dict[str, Any], backbones: dict[str, str]) -> None:
-        backbone = description["backbone"] or backbones.get(description["spec"].get("encode_key"), "")
-        place = (manifest["stage"], backbone, description["variant"])
-        spent = description.get("spent", {"seconds": manifest["seconds"], "work": description["work"]})
-        if spent["work"] > 0:  # 0: trained by a run that was resumed at this very step
-            self._seconds[place].append(spent["seconds"] / spent["work"])
-        num_bytes = sum(file["bytes"] for file in manifest["files"].values())
-        self._bytes[place].append(num_bytes / description["num_clips"])
+        self.places: set[tuple[str, str]] = set()
+        """Stage and key of every artifact."""
+        seconds, sizes, backbones = defaultdict(list), defaultdict(list), dict[str, str]()
+        for manifest in store.manifests():
+            description, stage, key = manifest["description"], manifest["stage"], manifest["key"]
+            self.places.add((stage, key))
+            if "work" not in description:  # of an older version
+                continue
+            if stage == "encode":
+                backbones[key] = description["backbone"]
+            place = (stage, description["backbone"], description["spec"].get("encode_key"), description["variant"])
+            spent = description.get("spent", {"seconds": manifest["seconds"], "work": description["work"]})
+            if spent["work"] > 0:  # 0: trained by a run that was resumed at this very step
+                seconds[place].append(spent["seconds"] / spent["work"])
+            sizes[place].append(sum(file["bytes"] for file in manifest["files"].values()) / description["num_clips"])
+        self.seconds_a_unit = _medians(seconds, backbones)
+        """(stage, backbone, variant) -> median seconds a unit of work."""
+        self._bytes = _medians(sizes, backbones)
 
     def seconds(self, stage: Stage) -> Cost:
-        measured = self._seconds.get((stage.name, stage.backbone, stage.variant))
-        if not measured:
+        measured = self.seconds_a_unit.get((stage.name, stage.backbone, stage.variant))
+        if measured is None:
             return Cost(unknown=(_words(stage),))
-        return Cost(known=statistics.median(measured) * stage.work, sources=("measured in this store",))
+        return Cost(known=measured * stage.work, sources=("measured in this store",))
 
     def num_bytes(self, stage: Stage, spec: TrialSpec) -> Cost:
         measured = self._bytes.get((stage.name, stage.backbone, stage.variant))
-        if measured:
-            return Cost(known=statistics.median(measured) * stage.num_clips, sources=("sizes measured in this store",))
+        if measured is not None:
+            return Cost(known=measured * stage.num_clips, sources=("sizes measured in this store",))
         size = model_size(spec.backbone)
         computed = artifact_bytes(stage.name, stage.num_clips, spec.dreambooth, size) if size else None
         if size is None or computed is None:
@@ -116,37 +115,47 @@ class Records:
         return Cost(known=computed, sources=(f"{size.source}, saved in float32",))
 
 
+def _medians(
+    measured: Mapping[tuple[str, str, str | None, str], list[float]], backbones: Mapping[str, str]
+) -> dict[tuple[str, str, str], float]:
+    """By kind of stage, backbone and variant; a score has the backbone of the recordings that it was held against."""
+    found = defaultdict(list)
+    for (stage, backbone, encode_key, variant), values in measured.items():
+        found[stage, backbone or backbones.get(encode_key or "", ""), variant] += values
+    return {place: statistics.median(values) for place, values in found.items()}
+
+
 def estimate(trials: Sequence[PlannedTrial], store: Store, *, todo: Collection[str]) -> Estimate:
     """todo: ids of the trials that a run would start; the others' stages are counted and cost nothing."""
     records, alone = Records(store), Counter[str]()
-    distinct: dict[tuple[str, str], Stage] = {}
+    distinct: set[tuple[str, str]] = set()
     lacking: dict[tuple[str, str], tuple[Stage, TrialSpec]] = {}
     runs: dict[str, Stage] = {}
-    stored: dict[tuple[str, str], bool] = {}
-    recordings = functools.cache(recording_digests)  # read once a plan, not once a trial
+    recordings, common = functools.cache(recording_digests), dict[Hashable, Any]()  # read and derived once a plan
     for trial in trials:
-        keys = StageKeys(trial.spec, recordings(trial.spec.clips))
+        keys = StageKeys(trial.spec, recordings(trial.spec.clips), common)
         stages = {(stage.name, stage.key): stage for stage in keys.all()}
         alone.update(name for name, _ in stages)
-        distinct |= stages
-        stored |= {place: store.has(*place) for place in stages if place not in stored}
+        distinct.update(stages)
         if trial.trial_id in todo:
-            missing = {place: (stage, trial.spec) for place, stage in stages.items() if not stored[place]}
+            missing = {place: (stage, trial.spec) for place, stage in stages.items() if place not in records.places}
             lacking |= missing
             if any(name == "dreambooth" for name, _ in missing):
                 run = _training(keys)
                 runs[run.key] = run
-    checkpoints = [c for c in (_checkpoint(spec) for stage, spec in lacking.values() if stage.name == "dreambooth") if c]
-    counts = []
-    for kind in KINDS:
-        wanted = [(stage, spec) for stage, spec in lacking.values() if stage.name == kind]
-        timed = list(runs.values()) if kind == "dreambooth" else [stage for stage, _ in wanted]
-        counts.append(StageCount(
-            kind=kind, alone=alone[kind], shared=sum(name == kind for name, _ in distinct),
-            stored=sum(found for (name, _), found in stored.items() if name == kind), num_to_do=len(wanted),
-            seconds=total(records.seconds(stage) for stage in timed),
-            num_bytes=total(records.num_bytes(stage, spec) for stage, spec in wanted),
-        ))  # fmt: skip
+    wanted: dict[str, list[tuple[Stage, TrialSpec]]] = {kind: [] for kind in KINDS}
+    for (name, _), one in lacking.items():
+        wanted[name].append(one)
+    shared, stored = (Counter(name for name, _ in places) for places in (distinct, distinct & records.places))
+    counts = [
+        StageCount(
+            kind=kind, alone=alone[kind], shared=shared[kind], stored=stored[kind], num_to_do=len(wanted[kind]),
+            seconds=total(map(records.seconds, runs.values() if kind == "dreambooth" else (stage for stage, _ in wanted[kind]))),
+            num_bytes=total(records.num_bytes(stage, spec) for stage, spec in wanted[kind]),
+        )
+        for kind in KINDS
+    ]  # fmt: skip
+    checkpoints = [c for c in (_checkpoint(spec) for _, spec in wanted["dreambooth"]) if c]
     return Estimate(counts=tuple(counts), checkpoint_bytes=max(checkpoints, default=None))
 
 

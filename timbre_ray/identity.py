@@ -32,6 +32,7 @@ def _weights_digest(name: str, revision: str | None) -> str:
     return hashlib.sha256("".join(folder_digest(p) for p in parts).encode()).hexdigest()[:20] if parts else folder_digest(folder)
 
 
+@functools.lru_cache(maxsize=8)
 def judges_digest(classifier: str = "mini", vggish: str = "mini") -> str:
     """Of the models that score. A classifier's folder holds the AudioMAE that it listens through; an own VGGish is a file."""
     listens = [MINI / "audiomae", MINI / "classifier"] if classifier == "mini" else [Path(classifier)]

@@ -120,13 +120,13 @@ class Ledger:
         planned_ids = {trial.trial_id for trial in planned}
         planned_places = {_place(trial.arm, trial.point) for trial in planned}
         idle = {name: _place(record["arm"], record["point"]) for name, record in records.items() if name not in planned_ids}
-        keep, run, changed = [], [], []
+        idle_places, keep, run, changed = set(idle.values()), [], [], []
         for trial in planned:
             record = records.get(trial.trial_id)
             if record and record["trial_key"] == trial.key and record["status"] == "finished":
                 keep.append(trial)
             else:
-                edited = record is None and _place(trial.arm, trial.point) in idle.values()
+                edited = record is None and _place(trial.arm, trial.point) in idle_places
                 (changed if edited else run).append(trial)
         return Difference(
             keep=tuple(keep),

@@ -17,7 +17,7 @@ from timbre_ray import report
 from timbre_ray.identity import judges_digest
 from timbre_ray.report import stored_scores
 from timbre_ray.report.results import load
-from timbre_ray.report.stored_scores import Manifest
+from timbre_ray.report.stored_scores import Scores
 from timbre_ray.store import Artifact, ArtifactNotFoundError, DamagedArtifactError, Store
 
 TOLERANCE = 1e-3
@@ -82,7 +82,7 @@ def _add(
     found[place] = Task(audio=audio, trial=known.trial if known else trial, records=records)
 
 
-def run(task: Task, store: Store, scores: Sequence[Manifest], tolerance: float = TOLERANCE) -> tuple[int, list[Finding]]:
+def run(task: Task, store: Store, scores: Scores, tolerance: float = TOLERANCE) -> tuple[int, list[Finding]]:
     """Numbers compared, and those that differ: of scores.json and of every record that rests on it."""
     try:
         return _floor(task, store, tolerance) if task.audio[0][0] == "real" else _score(task, store, scores, tolerance)
@@ -103,7 +103,7 @@ def _floor(task: Task, store: Store, tolerance: float) -> tuple[int, list[Findin
     return _compare_all(held, {"metrics": metrics}, tolerance)
 
 
-def _score(task: Task, store: Store, scores: Sequence[Manifest], tolerance: float) -> tuple[int, list[Finding]]:
+def _score(task: Task, store: Store, scores: Scores, tolerance: float) -> tuple[int, list[Finding]]:
     from timbre_ray.evaluate.scorer import compute_scores
     from timbre_ray.stage_keys import ScoreRequest
 
@@ -121,7 +121,7 @@ def _score(task: Task, store: Store, scores: Sequence[Manifest], tolerance: floa
     return num, [dataclasses.replace(finding, note=note) for finding in found]
 
 
-def _stored_score(task: Task, store: Store, scores: Sequence[Manifest]) -> tuple[Artifact, Mapping[str, Any]]:
+def _stored_score(task: Task, store: Store, scores: Scores) -> tuple[Artifact, Mapping[str, Any]]:
     """The score of this audio: by the judges that are here, else the newest."""
     evaluate = task.trial["spec"]["evaluate"]
     found = stored_scores.find(scores, dict(task.audio), task.trial)

@@ -105,10 +105,11 @@ class RemoteTier:
             raise CorruptArtifactError(f"{self.storage.url}/{name}: {what}; nothing of it was read. {self.remedy(stage, key)}")
         return manifest
 
-    def manifests(self) -> Iterator[dict[str, Any]]:
-        """artifact.json of every published artifact."""
+    def manifests(self, stage: str | None = None) -> Iterator[dict[str, Any]]:
+        """artifact.json of every published artifact, or of those of a stage."""
+        places = [place for place in self.places() if stage in (None, place[0])]
         with ThreadPoolExecutor(_NUM_TRANSFERS) as pool:
-            yield from pool.map(lambda place: self.manifest(*place), self.places())
+            yield from pool.map(lambda place: self.manifest(*place), places)
 
     def places(self) -> list[tuple[str, str]]:
         """(stage, key) of every published artifact."""

@@ -6,8 +6,10 @@ Each field says its meaning, unit and source. ``sweep.py`` builds these from YAM
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 MethodName = Literal["direct", "prior", "mixclass_prior", "chineseclass_prior", "lora"]
@@ -207,14 +209,33 @@ class TrialSpec(_Strict):
 
 
 def as_dict(spec: Any) -> dict[str, Any]:
-    """A spec as plain JSON data."""
-    return json.loads(json.dumps(dataclasses.asdict(spec)))
+    """A spec as plain JSON data, the caller's own: what a round trip through JSON gives, without its time."""
+    return {name: _plain(getattr(spec, name)) for name in _field_names(type(spec))}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if dataclasses.is_dataclass(value):
+        return as_dict(value)
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Mapping) and all(type(key) is str for key in value):
+        return {key: _plain(each) for key, each in value.items()}
+    return json.loads(json.dumps(value))
+
+
+@functools.cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 
 
 def digest(value: Any) -> str:
     """20 hex digits of SHA-256 over canonical JSON: sorted keys, no spaces, floats by repr."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()[:20]
 
 
 def _at_least(name: str, value: float, bound: float) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar
 
 from timbre_ray.clip_sets import recording_digests
 from timbre_ray.identity import VERSIONS, backbone_digest, judges_digest
@@ -16,6 +16,8 @@ from timbre_ray.priors import PRIORS, PriorSet
 from timbre_ray.specs import DreamboothSpec, SamplerSpec, TrialSpec, as_dict
 from timbre_ray.store import stage_key
 from timbre_ray.vocabulary import num_tokens
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,8 @@ class ScoreRequest:
 
     def stage(self) -> Stage:
         """Work: clips of each prompt."""
-        identity = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("classifier", "vggish")}
+        names = (field.name for field in dataclasses.fields(self))
+        identity = {name: getattr(self, name) for name in names if name not in ("classifier", "vggish")}
         inputs, variant = (judges_digest(self.classifier, self.vggish),), " ".join(self.embedders)
         return Stage(name="score", spec=identity, inputs=inputs, variant=variant, work=self.num_clips)
 
@@ -68,15 +71,31 @@ class ScoreRequest:
 class StageKeys:
     """The stages of one trial. As ``priors.PriorAudio`` it names prior audio without computing it."""
 
-    def __init__(self, spec: TrialSpec, recordings: Mapping[str, list[str]] | None = None) -> None:
-        """recordings: digests of the target's files, where the caller has read them already."""
-        self.spec, self.prompts = spec, spec.prompts.filled(spec.clips)
+    def __init__(
+        self, spec: TrialSpec, recordings: Mapping[str, list[str]] | None = None, common: dict[Hashable, Any] | None = None
+    ) -> None:
+        """recordings: digests of the target's files, where the caller has read them already.
+
+        common: one dict for all trials of a plan: what they may share (nothing that a trial has trained) is derived once. Its
+        keys hold text and whole numbers alone: 0.0 and -0.0 are equal, but not in a stage's key.
+        """
+        self._common = {} if common is None else common
+        self.spec, self.prompts = spec, self._once(("prompts", spec.prompts, spec.clips), lambda: spec.prompts.filled(spec.clips))
         self.backbone = backbone_digest(spec.backbone)
         self._recordings, self._dreambooth = recordings, dict[int, Stage]()
+        self._sampler = repr(spec.evaluate.sampler)
+
+    def _once(self, place: Hashable, make: Callable[[], T]) -> T:
+        if place not in self._common:
+            self._common[place] = make()
+        return self._common[place]
 
     @functools.cached_property
     def encode(self) -> Stage:
         """Work: recordings."""
+        return self._once(("encode", self.spec.clips, self.backbone), self._encode)
+
+    def _encode(self) -> Stage:
         digests = recording_digests(self.spec.clips) if self._recordings is None else self._recordings
         num_files = sum(len(files) for files in digests.values())
         return self._stage("encode", digests, self.backbone, work=num_files, num_clips=num_files)
@@ -103,18 +122,22 @@ class StageKeys:
 
     def prompt(self, prompt: str, source: str = "", pad_to: int | str | None = None) -> Stage:
         """source: key of the stage that taught GPT-2; empty for the backbone's own."""
-        return self._stage("prompt", {"prompt": prompt, "pad_to": pad_to}, self.backbone, source)
+        spec = {"prompt": prompt, "pad_to": pad_to}
+        place = ("prompt", prompt, pad_to, self.backbone, source)
+        return self._once(place, lambda: self._stage("prompt", spec, self.backbone, source))
 
     def class_audio(self, prompt: str) -> Stage:
         """Work: sampler steps, counted for every clip."""
-        num_clips, sampler = self.spec.dreambooth.num_class_clips, self.spec.evaluate.sampler
-        spec = {"prompt": prompt, "num_clips": num_clips, "seed": self.spec.seed, "sampler": _identity(sampler)}
-        return self._sampled("class_audio", spec, self.backbone, num_clips=num_clips)
+        num_clips, seed = self.spec.dreambooth.num_class_clips, self.spec.seed
+        make = functools.partial(self._audio, "class_audio", prompt, num_clips, seed, self.backbone)
+        return self._once(("class_audio", prompt, num_clips, seed, self._sampler, self.backbone), make)
 
     def mixture_audio(self, partner_prompt: str, gain_db: float) -> Stage:
         """Work: clips."""
         inputs, num_clips = (self.encode.key, self.class_audio(partner_prompt).key), self.spec.dreambooth.num_class_clips
-        return self._stage("mixture_audio", {"gain_db": str(gain_db)}, *inputs, work=num_clips, num_clips=num_clips)
+        cost = {"work": num_clips, "num_clips": num_clips}
+        place = ("mixture_audio", str(gain_db), num_clips, *inputs)
+        return self._once(place, lambda: self._stage("mixture_audio", {"gain_db": str(gain_db)}, *inputs, **cost))
 
     def generated(self, prompt: str) -> tuple[str, str]:
         stage = self.class_audio(prompt)
@@ -140,7 +163,8 @@ class StageKeys:
 
     def _weights(self, step: int) -> Stage:
         taught, prior, settings = self.teach, self.prior, self.spec.dreambooth
-        spec = {k: v for k, v in as_dict(settings).items() if k not in ("steps", *_irrelevant(settings))}
+        left_out = {"steps", *_irrelevant(settings)}
+        spec = {k: v for k, v in as_dict(settings).items() if k not in left_out}
         if settings.train_language_model:
             spec["loa"] = self.spec.teacher.loa  # the ground truth that GPT-2 is now and then replaced by
         spec |= {"step": step, "seed": self.spec.seed, "instance": self.prompts.instance, "prior": prior.prompt if prior else None}
@@ -159,10 +183,10 @@ class StageKeys:
 
     def generate(self, step: int, prompt: str, num_clips: int) -> Stage:
         """Work: sampler steps, counted for every clip."""
-        sampler, seed = self.spec.evaluate.sampler, self.spec.evaluate.seed
-        spec = {"prompt": prompt, "num_clips": num_clips, "seed": seed, "sampler": _identity(sampler)}
+        seed = self.spec.evaluate.seed
         inputs = (self.backbone, self.dreambooth(step).key if step else "", self.language_model(step))
-        return self._sampled("generate", spec, *inputs, num_clips=num_clips)
+        make = functools.partial(self._audio, "generate", prompt, num_clips, seed, *inputs)
+        return make() if step else self._once(("generate", prompt, num_clips, seed, self._sampler, *inputs), make)
 
     def scored_prompts(self) -> dict[str, str]:
         return {"solo": self.prompts.instance, "duet": self.prompts.duet, "partner": self.prompts.partner}
@@ -184,10 +208,18 @@ class StageKeys:
         for step in self.spec.evaluate.at_steps:
             clips = self.spec.evaluate.num_clips
             generated = {name: self.generate(step, prompt, clips) for name, prompt in self.scored_prompts().items()}
-            score = self.request({name: s.key for name, s in generated.items()}).stage()
-            found += [*generated.values(), dataclasses.replace(score, backbone=self.backbone)]
+            found += [*generated.values(), self._score(step, {name: stage.key for name, stage in generated.items()})]
         found += self._prompts(audio)
         return list({(stage.name, stage.key): stage for stage in found}.values())
+
+    def _score(self, step: int, audio: Mapping[str, str]) -> Stage:
+        request = self.request(audio)
+        if step:
+            return self._scored(request)
+        return self._once(("score", request, self.backbone), lambda: self._scored(request))
+
+    def _scored(self, request: ScoreRequest) -> Stage:
+        return dataclasses.replace(request.stage(), backbone=self.backbone)
 
     def _prior_audio(self) -> list[Stage]:
         """Class audio and mixtures, of the prior and of the second lesson of teacher forcing."""
@@ -217,12 +249,15 @@ class StageKeys:
 
     def _sampling_prompts(self, prompt: str, source: str) -> list[Stage]:
         """A prompt and the negative one, which is padded to its length in tokens."""
-        length = num_tokens(self.spec.backbone, prompt)
+        backbone = self.spec.backbone
+        length = self._once(("tokens", backbone, prompt), lambda: num_tokens(backbone, prompt))
         pad_to = f"tokens of {prompt}" if length is None else length  # its own key, and never one of the store's
         return [self.prompt(prompt, source), self.prompt(self.spec.evaluate.sampler.negative_prompt, source, pad_to)]
 
-    def _sampled(self, name: str, spec: dict[str, Any], *inputs: str, num_clips: int) -> Stage:
+    def _audio(self, name: str, prompt: str, num_clips: int, seed: int, *inputs: str) -> Stage:
         sampler = self.spec.evaluate.sampler
+        identity = self._once(("sampler", self._sampler), lambda: _identity(sampler))
+        spec = {"prompt": prompt, "num_clips": num_clips, "seed": seed, "sampler": identity}
         work = num_clips * sampler.num_inference_steps
         return self._stage(name, spec, *inputs, variant=sampler.mel_inversion, work=work, num_clips=num_clips)
 

@@ -192,7 +192,7 @@ class TrialStages:
         wanted = [s for s in self.spec.evaluate.at_steps if 0 < s <= until]
         run_key = self.dreambooth_key(until)
         with self.store.lock("dreambooth_run", run_key):
-            if all(self.store.has("dreambooth", self.dreambooth_key(s)) for s in wanted):
+            if all(self.store.is_whole("dreambooth", self.dreambooth_key(s)) for s in wanted):
                 for step in wanted:
                     yield step, self.losses(step)
                 return
@@ -206,8 +206,8 @@ class TrialStages:
             instance = self._examples("encode", self.encode().key, self.prompts.instance)
             remembered = self._examples(prior.stage, prior.key, prior.prompt) if prior else None
             saved = Resumable(self.store, "dreambooth", run_key)
-            # One beyond a step whose weights are wanted and not published is of no use.
-            reached = saved.take(lambda at: all(s >= at or self.store.has("dreambooth", self.dreambooth_key(s)) for s in wanted))
+            # One beyond a step whose weights are wanted and not there is of no use.
+            reached = saved.take(lambda at: all(s >= at or self.store.is_whole("dreambooth", self.dreambooth_key(s)) for s in wanted))
             history: list[dict[str, float]] = []
             clock = time.perf_counter()
             self.backbone.set_aside()

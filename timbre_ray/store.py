@@ -4,7 +4,8 @@ With a remote tier (remote_tier.py) the folder is a node's cache: what it lacks 
 
     root/artifacts/<stage>/<key>/   files of a stage and ``artifact.json``; it appears by one rename, complete or not at all
     root/scratch/<stage>/<key>/     resumable checkpoints of a stage that is not published yet
-    root/tmp/, root/locks/, root/log/
+    root/log/<trial>/               what each process computed or reused for a trial; lines of no trial lie in root/log/
+    root/tmp/, root/locks/
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from filelock import FileLock
 
@@ -83,8 +85,9 @@ class Store:
         self.remote, self._patience_s = remote, patience_s
         self.trial: str | None = None
         """Trial that the lines of the log are attributed to; see attributed_to."""
-        self._log_file: Path | None = None
-        self._log_pid = 0
+        self._given: set[tuple[str, str]] = set()
+        """Stage and key of what this trial was given."""
+        self._log_name, self._log_pid = "", 0
 
     def get_or_compute(
         self, stage: str, key: str, produce: Callable[[Path], None], *, description: Mapping[str, Any]
@@ -136,22 +139,49 @@ class Store:
             damage = f"{MANIFEST} cannot be used ({type(error).__name__}: {error})"
         if damage:
             raise DamagedArtifactError(
-                f"{folder}: {damage}. It is not used. Remove the folder and run the sweep again, which computes it anew; "
-                "`timbre-ray store verify` looks for others."
+                f"{folder}: {damage}. It is not used. Remove the folder and run the sweep again, which computes it anew (for a "
+                "finished trial only if its record in the results is removed too); `timbre-ray store verify` looks for others."
             )
+        self._give(stage, key)
         return Artifact(folder=folder, stage=stage, key=key, seconds=manifest["seconds"], reused=True)
 
     def has(self, stage: str, key: str) -> bool:
         here = self.patiently(f"look up {stage}/{key}", lambda: self._has_here(stage, key))
         return here or (self.remote is not None and self.remote.has(stage, key))
 
-    def manifests(self) -> Iterator[dict[str, Any]]:
-        """``artifact.json`` of every published artifact: stage, key, description, seconds, created, files with their bytes."""
+    def confirm(self) -> None:
+        """Raises DamagedArtifactError if something that the trial (``attributed_to``) was given is no longer whole: it may have been
+        damaged before it was read, and what was made of it is not to be believed.
+        """
+        for stage, key in sorted(self._given):
+            try:
+                self.get(stage, key)
+            except ArtifactNotFoundError:  # taken away as damaged, by another process
+                raise DamagedArtifactError(f"{self.root}: {stage}/{key} was found damaged while it was in use") from None
+
+    def is_whole(self, stage: str, key: str) -> bool:
+        """Published, and every file as it was published."""
+        try:
+            self.get(stage, key)
+        except (ArtifactNotFoundError, DamagedArtifactError):
+            return False
+        return True
+
+    def manifests(self, stage: str | None = None) -> Iterator[dict[str, Any]]:
+        """``artifact.json`` of every published artifact, or of those of a stage: stage, key, description, seconds, created, files
+        with their bytes.
+
+        One that cannot be read is left out, as its artifact counts as damaged: `timbre-ray store verify` names it.
+        """
         if self.remote:
-            yield from self.remote.manifests()
+            yield from self.remote.manifests(stage)
             return
-        for path in sorted((self.root / "artifacts").glob(f"*/*/{MANIFEST}")):
-            yield json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((self.root / "artifacts").glob(f"{stage or '*'}/*/{MANIFEST}")):
+            try:
+                manifest = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                continue
+            yield manifest
 
     def scratch(self, stage: str, key: str) -> Path:
         """Folder for the checkpoints of a stage under way. It outlives a crash and is removed once the key is published."""
@@ -171,24 +201,28 @@ class Store:
 
     @contextlib.contextmanager
     def attributed_to(self, trial_id: str) -> Iterator[None]:
-        """Within the block the lines of the log name this trial."""
-        before, self.trial = self.trial, trial_id
+        """Within the block the lines of the log name this trial, and ``confirm`` knows what it was given."""
+        before = self.trial, self._given
+        self.trial, self._given = trial_id, set()
         try:
             yield
         finally:
-            self.trial = before
+            self.trial, self._given = before
 
-    def log(self) -> list[dict[str, Any]]:
-        """Every event of every process, oldest first: event, stage, key, seconds, time (unix), pid, trial.
+    def log(self, trial: str | None = None) -> list[dict[str, Any]]:
+        """Every event of every process, or those of one trial, oldest first: event, stage, key, seconds, time (unix), pid, trial.
 
-        ``seconds`` is what computing the artifact took; for the event "reused" that is the time saved.
+        ``seconds`` is what computing the artifact took; for the event "reused" that is the time saved. A trial's own are read in a
+        time that does not grow with the number of trials.
         """
+        folder = self.root / "log"
         events = []
-        for path in sorted((self.root / "log").glob("*.jsonl")):
+        # Beside the folders: lines of no trial and, in a store of an older version, of all.
+        for path in sorted([*folder.glob("*.jsonl"), *folder.glob(f"{'*' if trial is None else _quoted(trial)}/*.jsonl")]):
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            # A process killed while it wrote may leave half a line at the end of its own file.
+            # A process killed while it wrote, or a full disk, may leave half a line at the end of a file.
             events += [json.loads(line) for line in lines if line.endswith("\n")]
-        return sorted(events, key=lambda event: event["time"])
+        return sorted((e for e in events if trial is None or e["trial"] == trial), key=lambda event: event["time"])
 
     def _compute(self, stage: str, key: str, produce: Callable[[Path], None], description: Mapping[str, Any]) -> Artifact:
         folder, published = self._place("tmp", stage, key), self._place("artifacts", stage, key)
@@ -198,6 +232,7 @@ class Store:
             started = time.perf_counter()
             produce(folder)
             seconds = round(time.perf_counter() - started, 3)
+            self.confirm()
             _write_manifest(folder, {"stage": stage, "key": key, "description": dict(description), "seconds": seconds})
             if self.remote and not self.remote.publish(stage, key, folder):
                 shutil.rmtree(folder)  # another host was faster: its result is everybody's, as a GPU's may differ by a rounding
@@ -207,6 +242,7 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self._place("scratch", stage, key), ignore_errors=True)
+        self._give(stage, key)
         return Artifact(folder=published, stage=stage, key=key, seconds=seconds, reused=False)
 
     def _fetch(self, remote: RemoteTier, stage: str, key: str) -> None:
@@ -225,6 +261,15 @@ class Store:
     def _has_here(self, stage: str, key: str) -> bool:
         return (self._place("artifacts", stage, key) / MANIFEST).is_file()
 
+    def _give(self, stage: str, key: str) -> None:
+        if self.trial is not None:
+            self._given.add((stage, key))
+
+    def _reuse(self, stage: str, key: str) -> Artifact:
+        artifact = self.get(stage, key)
+        self._record("reused", artifact)
+        return artifact
+
     def _take_away(self, stage: str, key: str) -> None:
         """Removes what is damaged, if anything is there; the caller holds the lock. Renamed first: readers see all or nothing."""
         published, aside = self._place("artifacts", stage, key), self._place("tmp", stage, key)
@@ -236,16 +281,21 @@ class Store:
         shutil.rmtree(aside)
 
     def _record(self, event: str, artifact: Artifact) -> None:
-        if self._log_file is None or self._log_pid != os.getpid():  # a forked child opens a file of its own
+        if not self._log_name or self._log_pid != os.getpid():  # a forked child opens files of its own
             self._log_pid = os.getpid()
-            self._log_file = self.root / "log" / f"{socket.gethostname()}-{self._log_pid}-{time.time_ns()}.jsonl"
-            self._log_file.parent.mkdir(parents=True, exist_ok=True)
+            self._log_name = f"{socket.gethostname()}-{self._log_pid}-{time.time_ns()}.jsonl"
+        folder = self.root / "log" / (_quoted(self.trial) if self.trial else "")
+        folder.mkdir(parents=True, exist_ok=True)
         line = {
             "event": event, "stage": artifact.stage, "key": artifact.key, "seconds": artifact.seconds,
             "time": time.time(), "pid": self._log_pid, "trial": self.trial,
         }  # fmt: skip
-        with self._log_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with (folder / self._log_name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError:
+            self._log_name = ""  # it may end in half a line, which nothing may follow
+            raise
 
     def _place(self, kind: str, stage: str, key: str) -> Path:
         for name in (stage, key):
@@ -256,6 +306,11 @@ class Store:
 def stage_key(stage: str, version: int, spec: Mapping[str, Any], inputs: Sequence[str]) -> str:
     """Key of a stage's result: its name, the version of its code, the part of the spec it reads, the keys of its inputs."""
     return digest({"stage": stage, "version": version, "spec": dict(spec), "inputs": list(inputs)})
+
+
+def _quoted(trial: str) -> str:
+    """A trial as the name of a folder; no pattern of glob either."""
+    return quote(trial, safe="")
 
 
 def _write_manifest(folder: Path, entry: dict[str, Any]) -> None:

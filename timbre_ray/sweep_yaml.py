@@ -191,11 +191,12 @@ def _booleans_as_numbers(
     """``seed: yes`` would pass as 1."""
     for name, value in values.items():
         parts = (*above, str(name))
-        annotation = _annotation(kind, parts)
         if isinstance(value, Mapping):
             yield from _booleans_as_numbers(kind, value, parts)
-        elif isinstance(value, bool) and {annotation, *typing.get_args(annotation)} & {int, float}:
-            yield parts, value
+        elif isinstance(value, bool):
+            annotation = _annotation(kind, parts)
+            if {annotation, *typing.get_args(annotation)} & {int, float}:
+                yield parts, value
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Real Ray nodes on this machine."""
+"""Real Ray nodes on this machine, tried again where a busy one takes longer to start them than Ray's 30 s."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from timbre_ray.cluster.resources import START_TRIES
 
 
 def start_nodes(num_workers: int) -> Cluster:
-    """A head without processors and workers with two each; tried again where a busy machine takes longer than Ray's 30 s."""
+    """A head without processors and workers with two each."""
     for left in reversed(range(START_TRIES)):
         cluster = Cluster()
         try:
@@ -18,6 +18,21 @@ def start_nodes(num_workers: int) -> Cluster:
             return cluster
         except Exception as error:  # Ray raises a bare Exception here
             cluster.shutdown()
-            if not left or "timed out during startup" not in str(error):
+            if not left or not _was_slow(error):
                 raise
     raise AssertionError
+
+
+def add_worker(cluster: Cluster) -> None:
+    """One more joins; who needs it waits for it."""
+    for left in reversed(range(START_TRIES)):
+        try:
+            cluster.add_node(num_cpus=2, wait=False)
+            return
+        except Exception as error:
+            if not left or not _was_slow(error):
+                raise
+
+
+def _was_slow(error: Exception) -> bool:
+    return "timed out during startup" in str(error)

@@ -22,6 +22,7 @@ from stub_functions import STUBS
 from timbre_ray.cluster import exporters
 from timbre_ray.cluster.resources import InfeasibleError, ray_session
 from timbre_ray.cluster.run import Outcome, run_sweep
+from timbre_ray.cluster.scoring import MAX_RETRIES
 from timbre_ray.cluster.search import history_of
 from timbre_ray.ledger import Ledger
 from timbre_ray.report import build_tables
@@ -110,6 +111,15 @@ def test_failures_have_reasons_and_do_not_stop_the_others(write_sweep):
     # The killed trial found its first stage in the store and still counts it as its own.
     assert [stage["reused"] for stage in records["killed"]["stages"]] == [False, False]
     assert list(Ledger(outcome.results).baselines()) == ["flute"]
+
+
+@pytest.mark.slow
+def test_a_scorer_may_die_however_often_if_no_request_kills_it_each_time(write_sweep):
+    names = [f"scorer_dies_{number}" for number in range(MAX_RETRIES + 2)]
+    sweep = write_sweep(arms={name: token(name) for name in names}, run={"max_failures": 0})
+    _, _, records = run(sweep)
+    assert {name: records[name]["status"] for name in names} == dict.fromkeys(names, "finished")
+    assert all(num_calls(sweep, f"scorer-{name}") > 1 for name in names)
 
 
 def test_a_second_run_keeps_what_finished(write_sweep):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
 
 import psutil
 
-from tests.survival.scene import Scene, cluster_of, kill
+from tests.survival.scene import Scene, cluster_of, flip, kill, mounted_disk
 
 PLAIN, LONGER, OTHER_ARMS = "stubs", "longer", "other_arms"
 MINUTE_S = 60.0
@@ -89,17 +88,15 @@ def head(scene: Scene) -> None:
 
 def full_disk(scene: Scene) -> None:
     """A small disk of its own under the store, or, where mounting is not allowed, the error it would give."""
-    scene.store.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", scene.store], capture_output=True, check=False)
-    if mounted.returncode:
-        scene.plan_strike("produce-a-0-10", "always ENOSPC")
-        scene.run(scene.write(), exit_code=1)
-        (scene.folder / "strikes" / "produce-a-0-10").unlink()
-    else:
+    if mounted_disk(scene.store, 1 << 20):
         free = os.statvfs(scene.store).f_bavail * os.statvfs(scene.store).f_frsize
         (scene.store / "other-data").write_bytes(bytes(free - 65_536))
         scene.run(scene.write(), exit_code=1)
         (scene.store / "other-data").unlink()
+    else:
+        scene.plan_strike("produce-a-0-10", "always ENOSPC")
+        scene.run(scene.write(), exit_code=1)
+        (scene.folder / "strikes" / "produce-a-0-10").unlink()
     assert "No space left on device" in scene.record("a")["error"]["message"]
     scene.run(scene.write())
 
@@ -126,10 +123,7 @@ def storage_for_good(scene: Scene) -> None:
 
 def bit_flip(scene: Scene) -> None:
     scene.run(scene.write())
-    path = scene.store / "artifacts" / "dreambooth" / "a0step10" / "weights"
-    content = bytearray(path.read_bytes())
-    content[100] ^= 1
-    path.write_bytes(content)
+    flip(scene.store / "artifacts" / "dreambooth" / "a0step10" / "weights", 100)
     scene.run(scene.write(steps=(0, 10, 20)))
 
 

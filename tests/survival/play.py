@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 from ray.cluster_utils import Cluster
 
 from tests.survival.faults import LONGER, OTHER_ARMS, PLAIN, Fault
-from tests.survival.scene import Scene
+from tests.survival.scene import Scene, unmount
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,5 +67,4 @@ def play(fault: Fault, folder: Path, undisturbed: Undisturbed) -> Ending:
             retries=scene.num_retries(),
         )
     finally:
-        if os.path.ismount(scene.store):
-            subprocess.run(["umount", "--lazy", scene.store], check=True)
+        unmount(scene.store)

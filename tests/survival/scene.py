@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import yaml
 from ray.cluster_utils import Cluster
 
 from tests.integration.ray_nodes import start_nodes
+from tests.survival.stub import stub_sweep
 from timbre_ray.ledger import Ledger
 from timbre_ray.report import tables
 from timbre_ray.report.results import load
@@ -56,20 +58,20 @@ class Scene:
     clips: Path
     """The same for all, as recordings are part of a trial's identity."""
     cluster: Cluster
+    drive: tuple[str, ...] = ("tests.survival.drive",)
+    """The driver's module and its first words."""
+    patience_s: float = PATIENCE_S
+    """For a driver."""
 
     def write(self, *, name: str = "stubs", arms: tuple[str, ...] = ARMS, steps: tuple[int, ...] = STEPS, **run: Any) -> Path:
-        """A sweep of one seed."""
+        """A sweep of stub trials, of one seed."""
+        return self.put(name, stub_sweep(self.clips, arms=arms, steps=steps), **run)
+
+    def put(self, name: str, sweep: Mapping[str, Any], **run: Any) -> Path:
+        """Any sweep, with its results here."""
+        places = {"storage": str(self.store), "results": str(self.folder / "results")}
         resources = {"train": {"cpu": 1}, "score": {"cpu": 0}}
-        sweep = {
-            "name": name,
-            "base": {
-                "clips": {"path": str(self.clips)},
-                "dreambooth": {"steps": steps[-1]},
-                "evaluate": {"at_steps": list(steps), "num_clips": 2},
-            },
-            "arms": {arm: {"clips": {"token": arm}} for arm in arms},
-            "run": {"resources": resources, "storage": str(self.store), "results": str(self.folder / "results"), **run},
-        }
+        sweep = {"name": name, **sweep, "run": {"resources": resources, **places, **run}}
         path = self.folder / f"{name}.yaml"
         path.write_text("# Question: does it survive?\n" + yaml.safe_dump(sweep))
         return path
@@ -83,13 +85,13 @@ class Scene:
         (self.folder / "strikes" / place).write_text(action)
 
     def start(self, *sweeps: Path, cluster: Cluster | None = None) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.survival.drive", (cluster or self.cluster).address, *map(str, sweeps)]
+        command = [sys.executable, "-m", *self.drive, (cluster or self.cluster).address, *map(str, sweeps)]
         return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def finish(self, driver: subprocess.Popen[str], *, exit_code: int = 0) -> str:
         """What the driver printed."""
         try:
-            printed, _ = driver.communicate(timeout=PATIENCE_S)
+            printed, _ = driver.communicate(timeout=self.patience_s)
         finally:
             driver.kill()
         assert driver.returncode == exit_code, f"exit code {driver.returncode}, not {exit_code}:\n{printed}"
@@ -137,6 +139,27 @@ class Scene:
     def num_retries(self) -> int:
         """Attempts at trials beyond the first of each."""
         return sum(len(path.read_text()) - 1 for path in self.store.glob("calls-*"))
+
+
+def mounted_disk(folder: Path, num_bytes: int) -> bool:
+    """A new folder, on a small disk of its own where mounting is allowed."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={num_bytes}", "tmpfs", folder]
+    return not subprocess.run(command, capture_output=True, check=False).returncode
+
+
+def unmount(folder: Path) -> None:
+    if os.path.ismount(folder):
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def flip(path: Path, position: int) -> None:
+    """One bit of a file, in place."""
+    with path.open("r+b") as file:
+        file.seek(position)
+        (byte,) = file.read(1)
+        file.seek(position)
+        file.write(bytes([byte ^ 1]))
 
 
 def kill(pid: int, sent: signal.Signals = signal.SIGKILL) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.integration.stub_functions import Evaluation, Progress, baseline, count_call
 from timbre_ray.cluster.functions import Functions
@@ -59,25 +60,39 @@ def write_weights(*parts: str):
 
 
 def strike(store_root: Path, place: str) -> str | None:
-    """nan, work: told to the caller; EIO, ENOSPC: raised; clock: an hour off from now on; pause: waits to be killed."""
+    """nan, work: told to the caller; EIO, ENOSPC: raised; clock: an hour off from now on; pause: waits to be killed.
+
+    Of several processes that come by at one time one alone is struck. ``strikes/<place>.reached`` then holds its pid.
+    """
     path = store_root.parent / "strikes" / place
     try:
         action = path.read_text()
+        if not action.startswith("always"):
+            path.unlink()
     except FileNotFoundError:
         return None
-    if not action.startswith("always"):
-        path.unlink()
     action = action.removeprefix("always ")
+    draft = path.with_name(f"{place}.reached.{os.getpid()}")
+    draft.write_text(str(os.getpid()))
+    draft.rename(path.with_name(f"{place}.reached"))
     if action in ("EIO", "ENOSPC"):
         raise OSError(getattr(errno, action), os.strerror(getattr(errno, action)), place)
     if action == "clock":
         real = time.time
         time.time = lambda: real() - HOUR_S
-    path.with_name(f"{place}.reached.tmp").write_text(str(os.getpid()))
-    path.with_name(f"{place}.reached.tmp").rename(path.with_name(f"{place}.reached"))
     if action == "pause":
         time.sleep(HOUR_S)
     return action
+
+
+def stub_sweep(clips: Path, *, arms: tuple[str, ...], steps: tuple[int, ...]) -> dict[str, Any]:
+    """Base and arms; a stub goes by its token, and ``clips`` is never read."""
+    base = {
+        "clips": {"path": str(clips)},
+        "dreambooth": {"steps": steps[-1]},
+        "evaluate": {"at_steps": list(steps), "num_clips": 2},
+    }
+    return {"base": base, "arms": {arm: {"clips": {"token": arm}} for arm in arms}}
 
 
 STUBS = Functions(trial=trial, score=score, baseline=baseline)

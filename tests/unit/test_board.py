@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.trainable.metadata import _TrainingRunMetadata
 
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.progress import Board, SweepCallback
 from timbre_ray.cluster.scoring import ScorerPool
+from timbre_ray.cluster.search import InOrder
 from timbre_ray.cluster.trainable import TrialContext, planned_record
 from timbre_ray.ledger import Ledger
 from timbre_ray.specs import ClipsSpec, TrialSpec
@@ -34,7 +39,10 @@ def test_a_trial_that_hung_to_the_end_names_the_file_of_its_stack(tmp_path: Path
         scorers=ScorerPool([]), plan=lambda config: planned, hang_timeout_s=60.0,
     )  # fmt: skip
     board = Board(num_trials=1, num_kept=0, progress_folder=tmp_path, concurrency=1)
-    dead = SimpleNamespace(trial_id="tune-1", config={}, get_pickled_error=lambda: None, get_error=lambda: "the worker died")
+    dead = SimpleNamespace(
+        trial_id="tune-1", config={}, get_pickled_error=lambda: None, get_error=lambda: "the worker died",
+        run_metadata=_TrainingRunMetadata(),
+    )  # fmt: skip
     callback, ledger = SweepCallback(context=context, board=board), Ledger(tmp_path)
     stack = context.stack_file("a-flute-s0")
     stack.parent.mkdir()
@@ -43,6 +51,47 @@ def test_a_trial_that_hung_to_the_end_names_the_file_of_its_stack(tmp_path: Path
         ledger.write_trial({**planned_record(planned), "status": "running", "started": started})
         callback.on_trial_error(1, [], dead)
         assert ledger.trial("a-flute-s0")["error"]["message"] == message  # a stack of an earlier run explains nothing
+
+
+def test_counts_are_those_of_the_rows_whatever_way_trials_go(tmp_path: Path) -> None:
+    """Kept as events come, and equal to what counting the rows gives."""
+    board, draw = Board(num_trials=9, num_kept=0, progress_folder=tmp_path, concurrency=2), random.Random(0)
+    for now in range(1, 400):
+        key = f"tune-{draw.randrange(9)}"
+        trial_id = f"trial-{key[-1]}" if key != "tune-8" else "trial-7"  # a search drew one point twice
+        match draw.randrange(4):
+            case 0:
+                board.start(key, trial_id, now=float(now))
+            case 1:
+                board.retry(key, trial_id)
+            case _:
+                state = draw.choice(("finished", "stopped early", "failed"))
+                board.end(key, trial_id, state, now=float(now), error="" if state != "failed" else "why")
+        rows = list(board.rows.values())
+        for state in ("waiting", "running", "finished", "failed", "stopped early"):
+            assert board.count(state) == sum(row.state == state for row in rows)
+        assert sorted(row.trial_id for row in board.running()) == sorted(row.trial_id for row in rows if row.state == "running")
+        assert board.num_ended == sum(row.ended > 0 for row in rows)
+        assert board.times_ended("trial-7") == sum(row.ended > 0 for row in rows if row.trial_id == "trial-7")
+        spent = [row.ended - row.started for row in rows if row.state in ("finished", "stopped early")]
+        mean = sum(spent) / len(spent) if spent else None
+        left = [max(0.1 * mean, mean - (now - row.started)) for row in board.running()] if spent else []
+        assert board.seconds_left(float(now)) == (pytest.approx((sum(left) + board.num_waiting * mean) / 2) if spent else None)
+
+
+def test_trials_start_in_the_order_of_the_plan() -> None:
+    """As Ray's own scheduler has them, without a look at those that have ended."""
+    trials = [SimpleNamespace(trial_id=f"t{i}", status=Trial.PENDING) for i in range(4)]
+    controller = SimpleNamespace(get_trials=lambda: trials, get_live_trials=lambda: [t for t in reversed(trials) if not t.ended])
+    for trial in trials:
+        trial.ended = False
+    ours, rays = InOrder(), FIFOScheduler()
+    for trial in trials:
+        ours.on_trial_add(controller, trial)
+    for changed, status in ((0, Trial.RUNNING), (1, Trial.RUNNING), (0, Trial.TERMINATED), (1, Trial.PENDING), (1, Trial.ERROR),
+                            (2, Trial.RUNNING), (3, Trial.RUNNING)):  # fmt: skip
+        trials[changed].status, trials[changed].ended = status, status in (Trial.TERMINATED, Trial.ERROR)
+        assert ours.choose_trial_to_run(controller) is rays.choose_trial_to_run(controller)
 
 
 def test_a_driver_that_was_superseded_stops_at_tunes_next_step(tmp_path):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from timbre_ray.clip_sets import find_files
-from timbre_ray.data.clips import load_windows, write_clips
+from timbre_ray.data.clips import load_windows, read_clips, write_clips
+from timbre_ray.evaluate import scorer
 from timbre_ray.evaluate.frechet import frechet_distance
 from timbre_ray.evaluate.scorer import ScoreRequest, _distances, classify_clips, embed_clips, score_clips, score_floor
 from timbre_ray.models.backbone import load_judges
 from timbre_ray.models.embedders import load_embedder
 from timbre_ray.specs import ClipsSpec, EvaluateSpec
-from timbre_ray.store import Store
+from timbre_ray.store import DamagedArtifactError, Store
 
 
 def shipped(name: str) -> torch.Tensor:
@@ -127,3 +129,21 @@ def test_the_floor_is_the_recordings_own_distance(tmp_path: Path) -> None:
     assert num_clips == 3 and metrics["fad_held_out"] > 0, "three clips of the four"
     assert 0.5 < metrics["clap_a"] <= 1 and metrics["solo_target_confidence"] > 0.9
     assert "clap_a" not in score_floor(key, "chinese flute", EvaluateSpec(num_clips=4), store)[1]
+
+
+def test_recordings_that_were_damaged_before_they_were_read_spoil_no_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calm, store, solo = Store(tmp_path / "calm"), Store(tmp_path / "store"), shipped("chinese_flute_v1")
+    expected = score_clips(request(calm, solo), calm)
+    asked = request(store, solo)
+    damage = [store.get("encode", asked.encode_key).file("held_out_0000.flac")]
+
+    def read(folder: Path, prefix: str = "clip") -> torch.Tensor:
+        if prefix == "held_out" and damage:
+            shutil.copy(store.get("generate", "lute").file("clip_0000.flac"), damage.pop())
+        return read_clips(folder, prefix)
+
+    monkeypatch.setattr(scorer, "read_clips", read)
+    with store.attributed_to("flute-s0"), pytest.raises(DamagedArtifactError, match="held_out_0000.flac"):
+        score_clips(asked, store)
+    request(store, solo)  # the next attempt publishes the recordings again
+    assert score_clips(asked, store) == expected

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Hashable
 from pathlib import Path
 
 import pytest
 
-from timbre_ray import stage_keys
-from timbre_ray.specs import ClipsSpec, DreamboothSpec, TeacherSpec, TrialSpec, digest
+from timbre_ray import stage_keys, sweep
+from timbre_ray.run_specs import RangeSpec, RunSpec
+from timbre_ray.specs import ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec, as_dict, digest
 from timbre_ray.stage_keys import StageKeys
 from timbre_ray.sweep import load_sweep
 
@@ -29,11 +33,37 @@ BEFORE = {
     "score": (14, "aff5ac967e16e93a4a89"),
 }
 
+#: Likewise of trials, their ids and all their stages in a sweep that uses every method and most settings, by the code that
+#: derived each key from its own spec through a round trip of JSON.
+VARIED_BEFORE = {"trials": "d1c66ca0738e8880b2cf", "ids": "d945709c93a94442fd44", "stages": "704d5c5cb89e6cc9581b"}
+VARIED = """\
+name: varied
+base:
+  clips: {path: "mini:chinese_flute_v1"}
+  dreambooth: {steps: 30, num_class_clips: 3}
+  evaluate: {at_steps: [0, 5, 30], num_clips: 4}
+arms:
+  direct: {}
+  prior: {dreambooth: {method: prior, prior_weight: 0.5}}
+  mixed: {dreambooth: {method: mixclass-prior, mixture_gain_db: -6.0}, teacher: {epochs: 2}}
+  silent: {dreambooth: {method: mixclass-prior, mixture_gain_db: -.inf}}
+  known: {dreambooth: {method: chineseclass-prior}, teacher: {epochs: 2, mixture_weight: 0.5, mode: teacher_forced}}
+  lora: {dreambooth: {method: lora, lora_rank: 2, lora_alpha: 8}}
+  joint: {dreambooth: {train_language_model: true, mixed_precision: bf16}, teacher: {epochs: 1, loa: last}}
+  sampled: {evaluate: {sampler: {guidance_scale: 1, negative_prompt: Low quality, scheduler: dpmsolver++}, fad: [audiomae, vggish]}}
+  worded: {prompts: {duet: "A {partner} and a {token} {instrument}."}, clips: {partner: violin}}
+grid:
+  seed: [0, 7]
+  clips.path: ["mini:chinese_flute_v1", "mini:chinese_lute"]
+  dreambooth.lr: [1.0e-5, 3.0e-4]
+"""
+
 
 @pytest.fixture
 def fixed_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_keys, "backbone_digest", lambda spec: "weights")
-    monkeypatch.setattr(stage_keys, "judges_digest", lambda classifier, vggish: "judges")
+    for module in (stage_keys, sweep):
+        monkeypatch.setattr(module, "backbone_digest", lambda spec: "weights")
+        monkeypatch.setattr(module, "judges_digest", lambda classifier, vggish: "judges")
     monkeypatch.setitem(stage_keys.VERSIONS, "score", 3)  # its version when BEFORE was recorded
     monkeypatch.setattr(stage_keys, "num_tokens", lambda backbone, prompt: 16)
 
@@ -45,6 +75,54 @@ def test_the_demos_keys_are_what_they_were() -> None:
         for stage in StageKeys(trial.spec).all():
             found[stage.name].add(stage.key)
     assert {name: (len(keys), digest(sorted(keys))) for name, keys in found.items()} == BEFORE
+
+
+@pytest.fixture
+def varied(fixed_models: None, tmp_path: Path) -> sweep.Sweep:
+    path = tmp_path / "varied.yaml"
+    path.write_text(VARIED)
+    return load_sweep(path)
+
+
+def test_what_the_trials_of_a_plan_share_changes_no_key(varied: sweep.Sweep) -> None:
+    assert len(varied.trials) == 72
+    common: dict[Hashable, object] = {}
+    together = [{(s.name, s.key) for s in StageKeys(trial.spec, common=common).all()} for trial in varied.trials]
+    alone = [{(s.name, s.key) for s in StageKeys(trial.spec).all()} for trial in varied.trials]
+    assert together == alone
+    found = {
+        "trials": digest([trial.key for trial in varied.trials]), "ids": digest([trial.trial_id for trial in varied.trials]),
+        "stages": digest(sorted(set().union(*alone))),
+    }  # fmt: skip
+    assert found == VARIED_BEFORE
+
+
+def test_equal_numbers_that_read_differently_keep_their_own_keys() -> None:
+    """0.0 and -0.0, 3 and 3.0 are equal, so what a plan shares must not go by equality."""
+    specs = [
+        TrialSpec(
+            clips=ClipsSpec(path="mini:chinese_flute_v1"), teacher=TeacherSpec(epochs=1, mixture_weight=0.5),
+            dreambooth=DreamboothSpec(method="mixclass_prior", mixture_gain_db=gain),
+            evaluate=EvaluateSpec(sampler=SamplerSpec(guidance_scale=scale)),
+        )
+        for gain, scale in ((0.0, 3.0), (-0.0, 3), (0.0, 3))
+    ]  # fmt: skip
+    common: dict[Hashable, object] = {}
+    together = [{s.key for s in StageKeys(spec, common=common).all()} for spec in specs]
+    assert together == [{s.key for s in StageKeys(spec).all()} for spec in specs] and len(set(map(frozenset, together))) == 3
+
+
+def test_a_spec_as_a_dict_is_a_round_trip_through_json(varied: sweep.Sweep) -> None:
+    others = RunSpec(exporters=("aim",)), RangeSpec(type="categorical", choices=(1, "b"))
+    for spec in (*(trial.spec for trial in varied.trials), *others):
+        plain = json.dumps(json.loads(json.dumps(dataclasses.asdict(spec))))
+        assert json.dumps(as_dict(spec)) == plain
+        assert digest(as_dict(spec)) == hashlib.sha256(
+            json.dumps(dataclasses.asdict(spec), sort_keys=True, separators=(",", ":")).encode()
+        ).hexdigest()[:20]  # fmt: skip
+    first, second = as_dict(varied.trials[0].spec), as_dict(varied.trials[0].spec)
+    first["evaluate"]["at_steps"].append(99)
+    assert second["evaluate"]["at_steps"] == [0, 5, 30], "the caller's own"
 
 
 def stages_of(**changes: object) -> dict[str, list[stage_keys.Stage]]:

@@ -84,6 +84,20 @@ def test_a_checkpoint_beyond_a_wanted_step_is_not_trusted(tmp_path: Path, monkey
         assert files[0] == files[1]
 
 
+def test_damaged_weights_are_trained_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    spec = dataclasses.replace(SPEC, evaluate=dataclasses.replace(SPEC.evaluate, at_steps=(1, 2)))
+    trial = TrialStages(spec, store, "cpu")
+    losses = list(trial.train(2))
+    path = store.get("dreambooth", trial.dreambooth_key(1)).file("unet.safetensors")
+    published = path.read_bytes()
+    path.write_bytes(published[:-1] + bytes([published[-1] ^ 1]))
+    assert list(TrialStages(spec, store, "cpu").train(2)) == losses
+    assert path.read_bytes() == published
+    weights = [event["key"] for event in store.log() if (event["event"], event["stage"]) == ("computed", "dreambooth")]
+    assert weights == [trial.dreambooth_key(step) for step in (1, 2, 1)]
+
+
 def stop_at(step: int) -> Callable[[stages.Progress], None]:
     def on_progress(progress: stages.Progress) -> None:
         if progress.stage == "dreambooth" and progress.done == step:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -144,6 +146,30 @@ def test_the_log_names_trials(tmp_path):
     store.get_or_compute("encode", "k", write_number, description={})
     assert [(e["event"], e["trial"]) for e in store.log()] == [("computed", "a-s0"), ("reused", "b-s0"), ("reused", None)]
     assert {"event", "stage", "key", "seconds", "time", "pid", "trial"} == set(store.log()[0])
+    assert [(e["event"], e["trial"]) for e in store.log("b-s0")] == [("reused", "b-s0")] and store.log("c-s0") == []
+
+
+def test_a_trials_own_log_does_not_read_the_others(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    for number in range(5):
+        with store.attributed_to(f"a-s{number}"):
+            store.get_or_compute("encode", f"k{number}", write_number, description={})
+    reads = []
+    monkeypatch.setattr(Path, "read_text", lambda path, **_: reads.append(path) or "")
+    store.log("a-s3")
+    assert [path.parent.name for path in reads] == ["a-s3"]
+
+
+def test_the_log_of_an_older_version_counts(tmp_path):
+    """It had the lines of all trials in the files of their processes."""
+    store = Store(tmp_path)
+    with store.attributed_to("a-s0"):
+        store.get_or_compute("encode", "k", write_number, description={})
+    (event,) = store.log()
+    (tmp_path / "log" / "host-1-1.jsonl").write_text("".join(
+        json.dumps({**event, "key": f"old-{trial}", "trial": trial, "time": 1.0}) + "\n" for trial in ("a-s0", "b-s0")
+    ))  # fmt: skip
+    assert [e["key"] for e in store.log("a-s0")] == ["old-a-s0", "k"] and len(store.log()) == 3
 
 
 def test_a_torn_last_line_of_the_log_is_left_out(tmp_path):
@@ -201,3 +227,65 @@ def test_a_file_that_is_gone_from_an_artifact_is_damage(tmp_path):
     store.get_or_compute("encode", "k", write_number, description={}).file("number.txt").unlink()
     with pytest.raises(DamagedArtifactError, match="number.txt is missing"):
         store.get("encode", "k")
+
+
+class FullLog:
+    """A log on a disk that fills up within a line."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def open(self, *args, **options):
+        with self._path.open("a") as file:
+            file.write('{"event": "comp')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_log_that_ends_in_half_a_line_is_not_written_on(tmp_path):
+    store = Store(tmp_path)
+    store.get_or_compute("encode", "k", write_number, description={})
+    store._log_file = FullLog(store._log_file)
+    with pytest.raises(OSError, match="No space left"):
+        store.get_or_compute("encode", "k", write_number, description={})
+    store.get_or_compute("encode", "k", write_number, description={})
+    assert [event["event"] for event in store.log()] == ["computed", "reused"]
+
+
+def double(store, meanwhile=lambda path: None):
+    """A stage that reads another's number; ``meanwhile`` happens between the check of that file and its reading."""
+    source = store.get_or_compute("encode", "k", write_number, description={})
+    meanwhile(source.file("number.txt"))
+
+    def produce(folder):
+        (folder / "number.txt").write_text(str(2 * int(source.file("number.txt").read_text())))
+
+    return store.get_or_compute("double", "k", produce, description={})
+
+
+def test_nothing_is_published_that_was_made_of_what_was_damaged_meanwhile(tmp_path):
+    store = Store(tmp_path)
+    with store.attributed_to("flute-s0"), pytest.raises(DamagedArtifactError, match="number.txt is not what was published"):
+        double(store, meanwhile=lambda path: path.write_text("9"))
+    assert not store.has("double", "k")
+    with store.attributed_to("flute-s0"):  # the next attempt
+        assert double(store).file("number.txt").read_text() == "14"
+        store.confirm()
+
+
+def test_what_another_process_took_away_as_damaged_is_not_believed_until_it_is_the_same_again(tmp_path):
+    store, other = Store(tmp_path), Store(tmp_path)
+    with store.attributed_to("flute-s0"):
+        artifact = store.get_or_compute("encode", "k", write_number, description={})
+        shutil.rmtree(artifact.folder)
+        with pytest.raises(DamagedArtifactError, match="encode/k was found damaged while it was in use"):
+            store.confirm()
+        other.get_or_compute("encode", "k", write_number, description={})
+        store.confirm()
+
+
+def test_an_artifact_whose_manifest_is_damaged_hides_no_other(tmp_path):
+    store = Store(tmp_path)
+    for key in ("a", "b"):
+        store.get_or_compute("encode", key, write_number, description={})
+    (tmp_path / "artifacts" / "encode" / "a" / "artifact.json").write_bytes(b'{"stage\xff": "encode"}')
+    assert [manifest["key"] for manifest in store.manifests()] == ["b"]

@@ -61,4 +61,5 @@ def _compute(spec: TrialSpec, *, target: str, ledger: Ledger, worker: Worker, fu
     store = worker.store()
     with store.attributed_to(f"baseline-{target}"):
         record = functions.baseline(spec, worker=worker, store=store)
+        store.confirm()
     ledger.write_baseline(target, {**record, "target": target, "key": baseline_key(spec)})

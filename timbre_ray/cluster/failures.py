@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import ray.exceptions
+
+from timbre_ray.store import DamagedArtifactError
 
 #: Errors of the operating system that stay the same however often one tries.
 _LASTING_OS_ERRORS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+#: An error of the system as libraries in Rust put it (safetensors), which raise no OSError.
+_OF_THE_SYSTEM = re.compile(r"\(os error (?P<number>\d+)\)")
 
 
 class ScoringFailedError(Exception):
@@ -28,9 +34,14 @@ def root_of(error: BaseException) -> BaseException:
 def is_transient(error: BaseException) -> bool:
     """True if the same work might succeed on a second try: memory, network, disk or a dead process.
 
-    A wrong value, a missing file or a loss that is not a number comes back unchanged, so it is not tried again.
+    A wrong value, a missing file or a loss that is not a number comes back unchanged, so it is not tried again. A damaged artifact
+    does not come back: the stages of a trial compute anew what they find damaged.
     """
     root = root_of(error)
+    if told := _OF_THE_SYSTEM.search(str(root)):
+        root = OSError(int(told["number"]), str(root))
+    if isinstance(root, DamagedArtifactError):
+        return True
     if isinstance(root, OSError):
         return not isinstance(root, _LASTING_OS_ERRORS)
     out_of_memory = type(root).__name__ == "OutOfMemoryError"  # torch's; this module must not import torch

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from timbre_ray.ledger import Ledger
+from timbre_ray.memory import release
 from timbre_ray.object_storage import PATIENCE_S, ObjectStorage
 from timbre_ray.remote_tier import RemoteTier
 from timbre_ray.shared_disk import SharedDisk
@@ -52,7 +53,10 @@ def run_trial(
     from timbre_ray import trial
 
     device = _prepare_torch(worker)
-    yield from trial.run_trial(spec, store=store, score=score, device=device, on_progress=on_progress)
+    try:
+        yield from trial.run_trial(spec, store=store, score=score, device=device, on_progress=on_progress)
+    finally:
+        release()  # the process goes on to another trial
 
 
 def score_clips(request: Any, *, worker: Worker, store: Store) -> dict[str, Any]:

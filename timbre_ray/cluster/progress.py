@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +38,7 @@ class Board:
     """The state of every trial of this run. The callback writes it, the display reads it (also from its own thread)."""
 
     def __init__(self, *, num_trials: int, num_kept: int, progress_folder: Path, concurrency: int) -> None:
+        """Counts are kept, not made: an event takes no longer in the ten thousandth trial than in the first."""
         self.num_trials, self.num_kept = num_trials, num_kept
         self.rows: dict[str, Row] = {}
         """By Tune's own id: a search may draw one trial of ours twice."""
@@ -45,25 +47,51 @@ class Board:
         self.notices: list[str] = []
         """Those of them that a terminal shows too, at the end."""
         self._progress_folder, self._concurrency = progress_folder, max(1, concurrency)
+        self._states, self._ended, self._num_ended = Counter[State](), Counter[str](), 0
+        self._running: dict[str, Row] = {}
+        self._finished_s = 0.0  # of the trials that finished or were stopped early, summed
 
     def count(self, state: State) -> int:
-        return sum(row.state == state for row in list(self.rows.values()))
+        return self._states[state]
 
     @property
     def num_ended(self) -> int:
-        return sum(row.ended > 0 for row in list(self.rows.values()))
+        return self._num_ended
 
     @property
     def num_waiting(self) -> int:
         return max(0, self.num_trials - self.num_ended - self.count("running"))
 
     def running(self) -> list[Row]:
-        return [row for row in list(self.rows.values()) if row.state == "running"]
+        return list(self._running.values())
 
     def start(self, key: str, trial_id: str, now: float) -> None:
-        row = self.rows.setdefault(key, Row(trial_id=trial_id, state="running", started=now))
-        row.state, row.started, row.ended = "running", now, 0.0
+        self._move(key, trial_id, "running", started=now, ended=0.0)
         self.messages.append(f"{trial_id}: started")
+
+    def _move(self, key: str, trial_id: str, state: State, *, started: float | None = None, ended: float | None = None) -> Row:
+        """The row in its new state; a trial may end before it was ever started, and start again after it ended."""
+        row = self.rows.get(key)
+        if row is None:
+            row = self.rows[key] = Row(trial_id=trial_id, state=state, started=0.0)
+        else:
+            self._count(row, -1)
+        row.state = state
+        row.started = row.started if started is None else started
+        row.ended = row.ended if ended is None else ended
+        self._count(row, 1)
+        self._running.pop(key, None)
+        if state == "running":
+            self._running[key] = row
+        return row
+
+    def _count(self, row: Row, sign: int) -> None:
+        self._states[row.state] += sign
+        if row.ended > 0:
+            self._num_ended += sign
+            self._ended[row.trial_id] += sign
+        if row.state in ("finished", "stopped early"):
+            self._finished_s += sign * (row.ended - row.started)
 
     def report(self, key: str, metrics: dict[str, float]) -> None:
         row = self.rows[key]
@@ -76,20 +104,20 @@ class Board:
 
     def retry(self, key: str, trial_id: str) -> None:
         """A worker may die before its trial has started: then there is no row yet."""
-        row = self.rows.setdefault(key, Row(trial_id=trial_id, state="waiting", started=0.0))
-        row.state, row.retries = "waiting", row.retries + 1
+        row = self._move(key, trial_id, "waiting")
+        row.retries += 1
         self.messages.append(f"{row.trial_id}: its worker failed or was told to leave, trying again")
 
     def end(self, key: str, trial_id: str, state: State, now: float, error: str = "") -> None:
-        row = self.rows.setdefault(key, Row(trial_id=trial_id, state=state, started=now))
-        row.state, row.ended, row.error = state, now, error
+        row = self._move(key, trial_id, state, started=None if key in self.rows else now, ended=now)
+        row.error = error
         left = self.seconds_left(now)
         done = f"{self.num_ended} of {self.num_trials}" + (f", {duration(left)} left" if left else "")
         self.messages.append(f"{trial_id}: {state}{': ' + error if error else ''} ({done})")
 
     def times_ended(self, trial_id: str) -> int:
         """How often a trial ended in this run: a search may draw the same point again."""
-        return sum(row.trial_id == trial_id and row.ended > 0 for row in list(self.rows.values()))
+        return self._ended[trial_id]
 
     def stage(self, trial_id: str) -> tuple[str, int, int]:
         """(stage, done, total) of a running trial, from the small file that its worker writes."""
@@ -101,10 +129,10 @@ class Board:
 
     def seconds_left(self, now: float) -> float | None:
         """Estimate from the mean time of the trials that finished in this run; None before the first one did."""
-        times = [row.ended - row.started for row in list(self.rows.values()) if row.state in ("finished", "stopped early")]
-        if not times:
+        num_finished = self.count("finished") + self.count("stopped early")
+        if not num_finished:
             return None
-        mean = sum(times) / len(times)
+        mean = self._finished_s / num_finished
         running = sum(max(0.1 * mean, mean - (now - row.started)) for row in self.running())
         return (running + self.num_waiting * mean) / self._concurrency
 
@@ -137,6 +165,7 @@ class SweepCallback(Callback):
         # A trial that the time budget ends is not finished: its record says "running", and the next run goes on with it.
         if row and row.state == "running" and record and record["status"] == "finished":
             self._finish(trial, "finished")
+        _lighten(trial)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._board.retry(trial.trial_id, self._planned(trial).trial_id)
@@ -147,6 +176,7 @@ class SweepCallback(Callback):
         if record is None or record["status"] != "failed" or record["trial_key"] != planned.key:
             record = self._write_death(trial, record)
         self._board.end(trial.trial_id, planned.trial_id, "failed", time.time(), error_text(record["error"]))
+        _lighten(trial)
 
     def _planned(self, trial: Any) -> PlannedTrial:
         return self._context.plan(trial.config)
@@ -181,6 +211,12 @@ class SweepCallback(Callback):
             record["error"] = {"type": "TimeoutError", "message": message, "stage": stage}
         self._ledger.write_trial(record)
         return record
+
+
+def _lighten(trial: Any) -> None:
+    """Tune keeps every trial to the end, and with it the running means of its results, which nobody reads once it has ended."""
+    trial.run_metadata.metric_n_steps.clear()
+    trial.run_metadata.metric_analysis.clear()
 
 
 #: Metrics that the display shows, by the beginning of their names.

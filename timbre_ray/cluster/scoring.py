@@ -14,9 +14,9 @@ from timbre_ray.cluster.failures import ScoringFailedError
 from timbre_ray.cluster.functions import Worker
 from timbre_ray.cluster.resources import as_ray_options
 
-#: A scorer that dies (killed, out of memory, its node gone) is started again and repeats the request it held.
-MAX_RESTARTS = 3
-
+#: A scorer that dies (killed, out of memory, its node gone) is started again, however often, and repeats the request it held; one
+#: that kills it at each of so many repetitions fails its own trial alone.
+MAX_RETRIES = 3
 
 #: How long a trial waits for an actor that cannot be reached, and how often it asks.
 UNAVAILABLE_S, RESENT_AFTER_S = 120.0, 2.0
@@ -79,7 +79,7 @@ class ScorerPool:
     def start(
         cls, *, num_scorers: int, resources: Mapping[str, float], worker: Worker, score: Callable[..., dict[str, Any]]
     ) -> ScorerPool:
-        actor = ray.remote(Scorer).options(max_restarts=MAX_RESTARTS, max_task_retries=MAX_RESTARTS, **as_ray_options(resources))
+        actor = ray.remote(Scorer).options(max_restarts=-1, max_task_retries=MAX_RETRIES, **as_ray_options(resources))
         return cls([actor.remote(worker=worker, score=score) for _ in range(num_scorers)])
 
     def submitter(self, trial_id: str, while_waiting: Callable[[], None] = lambda: None) -> Callable[[Any], RemoteScore]:

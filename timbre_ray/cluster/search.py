@@ -10,7 +10,8 @@ from typing import Any
 
 import optuna
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from timbre_ray.ledger import Ledger
@@ -39,6 +40,21 @@ class SearchPlan:
 
     def __call__(self, config: Mapping[str, Any]) -> PlannedTrial:
         return self.sweep.suggested(config)
+
+
+class InOrder(FIFOScheduler):
+    """Trials in the order in which they were planned. Ray's own looks through all of them, the ended ones too, at every event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._places: dict[str, int] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._places[trial.trial_id] = len(self._places)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        waiting = (trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING)
+        return min(waiting, key=lambda trial: self._places[trial.trial_id], default=None)
 
 
 class FailingOptunaSearch(OptunaSearch):
@@ -146,10 +162,10 @@ def tune_config(sweep: Sweep, *, history: SearchHistory | None) -> tune.TuneConf
     """FIFO over a grid of trial ids (breadth first, as planned) for an ablation, Optuna with ASHA for a search."""
     common = {"reuse_actors": True, "max_concurrent_trials": sweep.run.max_concurrent, "time_budget_s": sweep.run.time_budget_s}
     if sweep.search is None or history is None:
-        return tune.TuneConfig(**common)
+        return tune.TuneConfig(scheduler=InOrder(), **common)
     return tune.TuneConfig(
         search_alg=optuna_search(sweep.search, history),
-        scheduler=asha(sweep),
+        scheduler=asha(sweep) or InOrder(),
         num_samples=history.num_left(sweep.search),
         **common,
     )

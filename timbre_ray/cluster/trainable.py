@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -12,12 +13,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.exceptions
 from ray import tune
 
 from timbre_ray.cluster.failures import describe, is_transient
 from timbre_ray.cluster.functions import Functions, Worker
-from timbre_ray.cluster.notice import NOTICE, LeavesWhenTold
+from timbre_ray.cluster.notice import NOTICE
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.watchdog import Watchdog
 from timbre_ray.leaving import Leaving
@@ -52,6 +54,17 @@ class TrialContext:
         return self.ledger_folder / "hung" / f"{trial_id}.txt"
 
 
+@functools.lru_cache(maxsize=1)
+def _read(context: ray.ObjectRef) -> TrialContext:
+    """Once a process, which is reused: the plan of ten thousand trials takes longer to read than a small trial to run."""
+    return ray.get(context)
+
+
+def run_trial_of(config: dict[str, Any], *, context: ray.ObjectRef) -> None:
+    """What Tune calls; context: of a TrialContext in the object store."""
+    run_planned_trial(config, context=_read(context))
+
+
 def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
     """Runs one trial to its end. Every error is recorded with its reason and raised again, so that Tune knows."""
     trial, store, ledger = context.plan(config), context.worker.store(), context.worker.ledger(context.ledger_folder)
@@ -76,9 +89,6 @@ def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
         raise
 
 
-run_planned_trial.__mixins__ = (LeavesWhenTold,)  # type: ignore[attr-defined]  # Tune's way to a trainable's setup
-
-
 def _run_evaluations(
     trial: PlannedTrial, *, store: Store, context: TrialContext, recorder: Recorder, watchdog: Watchdog
 ) -> None:
@@ -98,6 +108,7 @@ def _run_evaluations(
         for evaluation in evaluations:
             watchdog.alive()
             check_finite(evaluation.metrics, step=evaluation.step)
+            store.confirm()
             recorder.add(evaluation, store)
             tune.report({"step": evaluation.step, **evaluation.metrics})
     finally:
@@ -169,9 +180,7 @@ def planned_record(trial: PlannedTrial) -> dict[str, Any]:
 def stages_of(trial_id: str, store: Store) -> list[dict[str, Any]]:
     """The stages that a trial used, in order. One it computed before it was interrupted counts as its own, not as reused."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for event in sorted(store.log(), key=lambda e: e["time"]):
-        if event["trial"] != trial_id:
-            continue
+    for event in store.log(trial_id):
         place, reused = (event["stage"], event["key"]), event["event"] == "reused"
         if place not in found or not reused:
             found[place] = {"stage": place[0], "key": place[1], "seconds": event["seconds"], "reused": reused}

@@ -11,7 +11,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from timbre_ray.audio_file import open_audio
+from timbre_ray.audio_file import open_audio, write_flac
 from timbre_ray.clip_sets import ClipError, find_files
 from timbre_ray.data.features import SAMPLE_RATE_HZ, normalise_waveform
 from timbre_ray.specs import ClipsSpec
@@ -71,7 +71,7 @@ def write_clips(waveform: Tensor, folder: Path, prefix: str = "clip") -> list[st
     """(num_clips, samples) -> ``prefix_0000.flac`` ... in ``folder``, 16 bit; returns the names."""
     names = [f"{prefix}_{i:04d}.flac" for i in range(len(waveform))]
     for name, samples in zip(names, waveform, strict=True):
-        soundfile.write(folder / name, samples.clamp(-1, 1).numpy(), SAMPLE_RATE_HZ, subtype="PCM_16")
+        write_flac(folder / name, samples.clamp(-1, 1).numpy(), SAMPLE_RATE_HZ)
     return names
 
 

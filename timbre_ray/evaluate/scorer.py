@@ -22,7 +22,7 @@ from timbre_ray.models.backbone import Judges, load_judges
 from timbre_ray.models.embedders import load_embedder
 from timbre_ray.specs import EvaluateSpec
 from timbre_ray.stage_keys import ScoreRequest
-from timbre_ray.store import Store
+from timbre_ray.store import DamagedArtifactError, Store
 
 SEED = 0  # of resampling: the same draws in every arm
 
@@ -74,7 +74,11 @@ def score_clips(request: ScoreRequest, store: Store) -> dict[str, Any]:
         (folder / "scores.json").write_text(json.dumps(compute_scores(request, store), indent=2) + "\n")
 
     description = {**stage.description(), "classifier": request.classifier}
-    artifact = store.get_or_compute(stage.name, stage.key, produce, description=description)
+    try:
+        artifact = store.get_or_compute(stage.name, stage.key, produce, description=description)
+    except DamagedArtifactError:
+        embed_references.cache_clear()  # they may be of the damaged recordings
+        raise
     return json.loads(artifact.file("scores.json").read_text())
 
 

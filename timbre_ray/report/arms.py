@@ -50,7 +50,7 @@ class Line:
 def gather(results: Results) -> tuple[Line, ...]:
     """By target and score; the references first, then the arms in the sweep's order."""
     frame = results.frame
-    known = frame[frame["metric"].map(lambda metric: metric.partition("/")[0] in SCORES).astype(bool)]  # also of an empty frame
+    known = frame[frame["metric"].map(lambda metric: metric.partition("/")[0] in SCORES).astype(bool)]
     lines = [*_floors(results), *_lines(known[known["final"]], "arm")]
     if results.untouched is not None:
         lines += _lines(known[(known["arm"] == results.untouched.label) & (known["step"] == 0)], "untouched")

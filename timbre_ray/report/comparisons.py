@@ -91,7 +91,7 @@ def contrast_all(results: Results, *, baseline: str | None = None, margin: float
     """
     if not margin > 0:
         raise ValueError(f"margin={margin}: must be above 0 (a share of the baseline's mean)")
-    finished = [arm.label for arm in results.arms if (results.frame["arm"] == arm.label).any()]
+    finished = [arm.label for arm in results.arms if len(results.of_arm(arm.label))]
     if baseline is not None and baseline not in finished:
         near = difflib.get_close_matches(baseline, finished, n=1)
         raise ValueError(f"baseline={baseline!r}: no such arm with a finished trial; " + _choices(near, finished))

@@ -84,7 +84,8 @@ def gather(results: Results, store: Store | Path) -> tuple[Listening, ...]:
     for target in results.targets:
         own = results.frame[results.frame["target"] == target]
         seeds = sorted({int(seed) for seed in own["seed"]})
-        arms = [arm.label for arm in results.arms if (own["arm"] == arm.label).any()]
+        finished = set(own["arm"].unique())
+        arms = [arm.label for arm in results.arms if arm.label in finished]
         room = MAX_CLIPS // (len(PROMPTS) * len(results.targets))
         shown_arms = arms[: max(1, room)]
         shown_seeds = seeds[: max(1, room // max(1, len(shown_arms)))]
@@ -111,12 +112,12 @@ def _references(results: Results, store: Store, target: str, seeds: Sequence[int
 
 
 def _evaluation(results: Results, arm: str, target: str, seed: int, *, last: bool) -> Mapping[str, Any] | None:
-    frame = results.frame
-    own = frame[(frame["arm"] == arm) & (frame["target"] == target) & (frame["seed"] == seed)]
+    lines = results.of_arm(arm)
+    own = lines[(lines["target"] == target) & (lines["seed"] == seed)]
     if own.empty:
         return None
-    trial = next(t for t in results.trials if t["trial_id"] == own["trial_id"].iloc[0])
-    return (max if last else min)(trial["evaluations"], key=lambda evaluation: evaluation["step"])
+    evaluations = results.by_id[own["trial_id"].iloc[0]]["evaluations"]
+    return (max if last else min)(evaluations, key=lambda evaluation: evaluation["step"])
 
 
 def _clips(store: Store, evaluation: Mapping[str, Any] | None, seed: int, column: str) -> _Cells:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from timbre_ray.ledger import Ledger
 
 FRAME_COLUMNS = ("trial_id", "arm", "target", "seed", "step", "final", "metric", "value", "num_clips")
-POINT_KEYS_WITH_A_COLUMN = ("clips.path", "seed")
+POINT_KEYS_WITH_A_COLUMN = frozenset({"clips.path", "seed"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,22 +49,26 @@ class Results:
     def name(self) -> str:
         return str(self.sweep.get("name", "sweep"))
 
-    @property
+    @functools.cached_property
     def embedders(self) -> tuple[str, ...]:
         """Suffixes of the FAD metrics: "" for the first embedder, "/clap" and the like for others."""
         found = {m.removeprefix("fad_held_out") for m in self.frame["metric"].unique() if m.startswith("fad_held_out")}
         return tuple(sorted(found))
 
-    @property
+    @functools.cached_property
     def steps(self) -> tuple[int, ...]:
         return tuple(sorted(int(step) for step in self.frame["step"].unique()))
 
-    @property
+    @functools.cached_property
     def untouched(self) -> Arm | None:
         """The arm whose step 0 is the backbone as it came: nothing was taught, nothing trained."""
         at_zero = set(self.frame.loc[self.frame["step"] == 0, "arm"])
         plain = [arm for arm in self.arms if not arm.teacher and arm.label in at_zero]
         return min(plain, key=lambda arm: arm.method != "direct") if plain else None
+
+    @functools.cached_property
+    def by_id(self) -> Mapping[str, Mapping[str, Any]]:
+        return {trial["trial_id"]: trial for trial in self.trials}
 
     def with_status(self, status: str) -> tuple[Mapping[str, Any], ...]:
         return tuple(trial for trial in self.trials if trial["status"] == status)
@@ -69,12 +76,28 @@ class Results:
     def find_arm(self, method: str, *, teacher: bool) -> Arm | None:
         return next((arm for arm in self.arms if arm.method == method and arm.teacher == teacher), None)
 
+    def of_arm(self, arm: str) -> pd.DataFrame:
+        """The arm's lines of ``frame``, in its order; none for an arm of which no trial has finished."""
+        return self.frame.iloc[self._lines_of_arms.get(arm, [])]
+
+    def of_score(self, arm: str, metric: str) -> pd.DataFrame:
+        """The arm's lines of one metric."""
+        return self.frame.iloc[self._lines_of_scores.get((arm, metric), [])]
+
+    @functools.cached_property
+    def _lines_of_arms(self) -> Mapping[str, np.ndarray]:
+        """Found once: a report asks for every arm, and looking through ten thousand trials for each takes minutes."""
+        return self.frame.groupby("arm").indices
+
+    @functools.cached_property
+    def _lines_of_scores(self) -> Mapping[tuple[str, str], np.ndarray]:
+        return self.frame.groupby(["arm", "metric"]).indices
+
     def values(self, arm: str, metric: str, *, step: int | None) -> pd.Series:
         """Scores by (target, seed); ``step`` None: each trial's last step."""
-        frame = self.frame
+        frame = self.of_score(arm, metric)
         at_step = frame["final"] if step is None else frame["step"] == step
-        chosen = frame[(frame["arm"] == arm) & (frame["metric"] == metric) & at_step]
-        return chosen.set_index(["target", "seed"])["value"].sort_index()
+        return frame[at_step].set_index(["target", "seed"])["value"].sort_index()
 
 
 def load(folder: Path) -> Results:
@@ -84,7 +107,7 @@ def load(folder: Path) -> Results:
     trials = _still_planned(ledger.trials(), sweep)
     if not trials:
         raise ValueError(f"{folder}: no trial is recorded there, so there is nothing to report; run the sweep first")
-    labels = {trial["trial_id"]: _label(trial, trials) for trial in trials}
+    labels = _labels(trials)
     frame = _frame([trial for trial in trials if trial["status"] == "finished"], labels)
     targets = tuple(sorted({str(trial["target"]) for trial in trials}))
     return Results(
@@ -110,14 +133,22 @@ def _num_planned(sweep: Mapping[str, Any]) -> int | None:
     return len(planned) if isinstance(planned, list) else planned
 
 
-def _label(trial: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> str:
-    """The arm's name, with the grid's settings that vary within the arm and have no column of their own."""
-    settings = []
-    for key, value in sorted(trial.get("point", {}).items()):
-        if key in POINT_KEYS_WITH_A_COLUMN:
-            continue
-        if any(other["arm"] == trial["arm"] and other.get("point", {}).get(key) != value for other in trials):
-            settings.append(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}")
+def _labels(trials: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Trial -> its arm's name, with the grid's settings that vary within the arm and have no column of their own."""
+    keys: dict[str, set[str]] = defaultdict(set)
+    for trial in trials:
+        keys[trial["arm"]] |= trial.get("point", {}).keys() - POINT_KEYS_WITH_A_COLUMN
+    first: dict[tuple[str, str], Any] = {}
+    varying: dict[str, set[str]] = defaultdict(set)
+    for trial in trials:
+        arm, point = trial["arm"], trial.get("point", {})
+        varying[arm] |= {key for key in keys[arm] if first.setdefault((arm, key), point.get(key)) != point.get(key)}
+    return {trial["trial_id"]: _label(trial, varying[trial["arm"]]) for trial in trials}
+
+
+def _label(trial: Mapping[str, Any], varying: Collection[str]) -> str:
+    shown = [(key, value) for key, value in sorted(trial.get("point", {}).items()) if key in varying]
+    settings = [f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in shown]
     return f"{trial['arm']} ({', '.join(settings)})" if settings else str(trial["arm"])
 
 

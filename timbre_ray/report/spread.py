@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +38,7 @@ class Spread:
     distances: tuple[float, ...]
     """Of clip 0, 1, ...: its own Fréchet distance to the held-out recordings."""
 
-    @property
+    @functools.cached_property
     def outliers(self) -> tuple[int, ...]:
         low, high = np.quantile(self.distances, [0.25, 0.75])
         fence = high + FENCE * (high - low)

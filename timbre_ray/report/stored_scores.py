@@ -5,31 +5,36 @@ Both, for targets share the untouched model's audio. Not by its key: the recordi
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timbre_ray.store import Store
 
 Manifest = Mapping[str, Any]
+Place = tuple[frozenset[tuple[str, str]], str | None, tuple[str, ...], str]
+"""Audio by prompt, recordings, embedders, classifier."""
+Scores = Mapping[Place, Sequence[Manifest]]
+"""The newest first; several where the classifier's weights have changed."""
 
 
-def manifests(store: Store) -> list[Manifest]:
+def manifests(store: Store) -> Scores:
     """Of every score in the store: read once, for all evaluations."""
-    return [manifest for manifest in store.manifests() if manifest["stage"] == "score"]
+    found: dict[Place, list[Manifest]] = defaultdict(list)
+    for manifest in store.manifests("score"):
+        spec, classifier = manifest["description"]["spec"], manifest["description"]["classifier"]
+        found[_place(dict(spec["audio"]), spec["encode_key"], spec["embedders"], classifier)].append(manifest)
+    return {place: sorted(some, key=lambda manifest: manifest["created"], reverse=True) for place, some in found.items()}
 
 
-def find(scores: Sequence[Manifest], audio: Mapping[str, str], trial: Mapping[str, Any]) -> list[Manifest]:
-    """Scores of this audio as ``trial`` (a record of the ledger) has it judged, the newest first; several where the classifier's
-    weights have changed."""
+def find(scores: Scores, audio: Mapping[str, str], trial: Mapping[str, Any]) -> Sequence[Manifest]:
+    """Scores of this audio as ``trial`` (a record of the ledger) has it judged."""
     evaluate = trial["spec"]["evaluate"]
-    heard = {"audio": dict(audio), "encode_key": recordings_of(trial), "embedders": list(evaluate["fad"])}
-    found = []
-    for manifest in scores:
-        spec = manifest["description"]["spec"]
-        own = {"audio": dict(spec["audio"]), "encode_key": spec["encode_key"], "embedders": spec["embedders"]}
-        if own == heard and manifest["description"]["classifier"] == evaluate["classifier"]:
-            found.append(manifest)
-    return sorted(found, key=lambda manifest: manifest["created"], reverse=True)
+    return scores.get(_place(audio, recordings_of(trial), evaluate["fad"], evaluate["classifier"]), ())
+
+
+def _place(audio: Mapping[str, str], recordings: str | None, embedders: Sequence[str], classifier: str) -> Place:
+    return frozenset(audio.items()), recordings, tuple(embedders), classifier
 
 
 def recordings_of(trial: Mapping[str, Any]) -> str | None:

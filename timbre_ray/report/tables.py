@@ -191,8 +191,8 @@ def _holds_reference(results: Results, column: Column) -> bool:
 def _row(
     results: Results, label: str, kind: RowKind, arm: str, target: str, cells: Sequence[Cell | None], paper: str | None
 ) -> Row:
-    frame = results.frame
-    chosen = frame[(frame["arm"] == arm) & (frame["target"] == target)]
+    lines = results.of_arm(arm)
+    chosen = lines[lines["target"] == target]
     clips = " to ".join(str(n) for n in sorted({chosen["num_clips"].min(), chosen["num_clips"].max()})) if len(chosen) else "0"
     return Row(label=label, kind=kind, cells=tuple(cells), num_seeds=chosen["seed"].nunique(), num_clips=clips, paper=paper)
 

@@ -4,11 +4,12 @@ the step.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from torch.amp import GradScaler
 
 from timbre_ray.models.pickled import load_pickled
 from timbre_ray.patience import may_pass
+
+_MIB = 1 << 20
 
 
 def save(
@@ -27,7 +30,7 @@ def save(
     scaler: GradScaler | None = None,
 ) -> None:
     """Whole or not at all: written beside, brought to the disk, and renamed. A disk that fails for the moment costs no training: it
-    gets no checkpoint, with a warning, and the next one a minute later."""
+    gets no checkpoint, with a warning, and the next one a minute later. Raises OSError where the disk does not come back."""
     state: dict[str, Any] = {
         "step": step,
         "parameters": {name: p.detach().cpu() for name, p in parameters.items()},
@@ -35,17 +38,35 @@ def save(
         "losses": losses,
         "scaler": scaler.state_dict() if scaler else {},
     }
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())  # or a host that loses power may keep the name and lose the content
-        temporary.rename(path)
+        _write(state, path)
     except OSError as error:
         if not may_pass(error):
             raise
         warnings.warn(f"{path}: no checkpoint written ({error}); the training goes on", UserWarning, stacklevel=2)
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            _dump(state, file)
+            file.flush()
+            os.fsync(file.fileno())  # or a host that loses power may keep the name and lose the content
+        temporary.rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)  # a full disk would stay full of these
+        raise
+
+
+def _dump(state: dict[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save(state, file)
+    except RuntimeError:
+        file.write(bytes(_MIB))  # torch does not say what the system said: the disk shall say it
+        file.flush()
+        raise
 
 
 @torch.no_grad()

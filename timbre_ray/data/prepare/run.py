@@ -8,8 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import soundfile
-
+from timbre_ray.audio_file import write_flac
 from timbre_ray.data.features import SAMPLE_RATE_HZ
 from timbre_ray.data.prepare.decode import Recording, decode
 from timbre_ray.data.prepare.duplicates import Fingerprints
@@ -77,7 +76,7 @@ def _write_clips(judged: JudgedSong, folder: Path, name: str) -> list[Clip]:
     for i, piece in enumerate(judged.kept):
         assert piece.loudness_lufs is not None
         path = folder / f"{name}_{i:03d}.flac"
-        soundfile.write(path, judged.waveform[piece.samples].clamp(-1, 1).numpy(), SAMPLE_RATE_HZ, subtype="PCM_16")
+        write_flac(path, judged.waveform[piece.samples].clamp(-1, 1).numpy(), SAMPLE_RATE_HZ)
         clips.append(
             Clip(
                 file=path.name, source=str(judged.path), start_s=piece.start_s, end_s=piece.end_s, ratio=_rounded(piece.ratio),

@@ -19,7 +19,7 @@ from ray import tune
 
 from timbre_ray.cluster.failures import describe, is_transient
 from timbre_ray.cluster.functions import Functions, Worker
-from timbre_ray.cluster.notice import NOTICE
+from timbre_ray.cluster.notice import NOTICE, LeavesWhenTold
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.watchdog import Watchdog
 from timbre_ray.leaving import Leaving
@@ -60,8 +60,14 @@ def _read(context: ray.ObjectRef) -> TrialContext:
     return ray.get(context)
 
 
-def run_trial_of(config: dict[str, Any], *, context: ray.ObjectRef) -> None:
-    """What Tune calls; context: of a TrialContext in the object store."""
+def tune_function(context: ray.ObjectRef) -> Callable[[dict[str, Any]], None]:
+    """What Tune calls, in a process that takes signals; context: of a TrialContext in the object store."""
+    function = functools.partial(_run_trial_of, context=context)
+    function.__mixins__ = (LeavesWhenTold,)  # type: ignore[attr-defined]  # Tune's way to a trainable's setup
+    return function
+
+
+def _run_trial_of(config: dict[str, Any], *, context: ray.ObjectRef) -> None:
     run_planned_trial(config, context=_read(context))
 
 

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 import ray
+from ray.tune.trainable.function_trainable import wrap_function
 
 from timbre_ray.cluster import notice
+from timbre_ray.cluster.trainable import tune_function
 from timbre_ray.leaving import Leaving
 
 #: Ray's own handler is a line that says so; ``steps`` is what the trial does once it runs.
@@ -76,3 +78,8 @@ def test_a_drained_node_is_a_notice_and_others_are_none(monkeypatch: pytest.Monk
     assert len(asked) == 3
     with pytest.raises(Leaving, match="its node is being drained"):
         here.check()
+
+
+def test_the_process_of_a_trial_takes_signals_before_tune_sets_it_up() -> None:
+    trainable = wrap_function(tune_function(None))
+    assert issubclass(trainable, notice.LeavesWhenTold) and trainable.setup is notice.LeavesWhenTold.setup

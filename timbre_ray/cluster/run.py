@@ -24,7 +24,7 @@ from timbre_ray.cluster.resources import NOTHING, check_feasible, credentials_ke
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import GridPlan, SearchHistory, SearchPlan, history_of, tune_config
 from timbre_ray.cluster.storage_probe import check_every_node
-from timbre_ray.cluster.trainable import TrialContext, run_trial_of
+from timbre_ray.cluster.trainable import TrialContext, tune_function
 from timbre_ray.ledger import Difference, Ledger
 from timbre_ray.object_storage import folder_of, is_url
 from timbre_ray.remote_tier import local_root
@@ -175,11 +175,10 @@ def _fit(
 ) -> None:
     """Tune's own folder holds nothing that the ledger lacks: it is emptied before and removed after."""
     shutil.rmtree(scratch, ignore_errors=True)
-    run = functools.partial(run_trial_of, context=ray.put(context))
     exporters = exporter_callbacks(sweep.run.exporters, sweep=sweep.name, context=context, say=say)
     space = {"trial_id": tune.grid_search([t.trial_id for t in todo.trials])} if todo.history is None else {}
     tune.Tuner(
-        tune.with_resources(run, dict(sweep.run.resources.train)),
+        tune.with_resources(tune_function(ray.put(context)), dict(sweep.run.resources.train)),
         param_space=space,
         tune_config=tune_config(sweep, history=todo.history),
         run_config=tune.RunConfig(

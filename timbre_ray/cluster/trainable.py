@@ -60,8 +60,14 @@ def _read(context: ray.ObjectRef) -> TrialContext:
     return ray.get(context)
 
 
-def run_trial_of(config: dict[str, Any], *, context: ray.ObjectRef) -> None:
-    """What Tune calls; context: of a TrialContext in the object store."""
+def tune_function(context: ray.ObjectRef) -> Callable[[dict[str, Any]], None]:
+    """What Tune calls, in a process that takes signals; context: of a TrialContext in the object store."""
+    function = functools.partial(_run_trial_of, context=context)
+    function.__mixins__ = (LeavesWhenTold,)  # type: ignore[attr-defined]  # Tune's way to a trainable's setup
+    return function
+
+
+def _run_trial_of(config: dict[str, Any], *, context: ray.ObjectRef) -> None:
     run_planned_trial(config, context=_read(context))
 
 
@@ -87,9 +93,6 @@ def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
             # Without "step" ASHA ignores the report; the objectives must be there, or Tune refuses the report.
             tune.report({LASTING_FAILURE: True, **dict.fromkeys(context.objectives, math.nan)})
         raise
-
-
-run_planned_trial.__mixins__ = (LeavesWhenTold,)  # type: ignore[attr-defined]  # Tune's way to a trainable's setup
 
 
 def _run_evaluations(

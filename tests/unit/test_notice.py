@@ -21,7 +21,7 @@ import os, signal, sys, time
 from timbre_ray.cluster import notice
 from timbre_ray.leaving import Leaving
 
-notice.GRACE_S, notice.GONE_AFTER_S = 1.0, 1.0
+notice.GONE_AFTER_S = 1.0
 notice.Notice._watch_node = lambda self, done: None  # there is no Ray here
 
 def ends(number, frame):
@@ -44,7 +44,7 @@ here.take_signals()
         ("told()", "ended by Ray\n"),
         ("with here.watched():\n    pass\ntold()", "ended by Ray\n"),
         ("with here.watched():\n    told()\n    print('works on')\n    told()", "works on\nended by Ray\n"),
-        ("with here.watched():\n    told()\n    time.sleep(60)", "ended by Ray\n"),  # it never looked
+        ("notice.GRACE_S = 1.0\nwith here.watched():\n    told()\n    time.sleep(60)", "ended by Ray\n"),  # it never looked
         (
             "try:\n    with here.watched():\n        here.check()\n        told()\n        here.check()\n"
             "except Leaving as leaving:\n    print(leaving)\ntime.sleep(60)",

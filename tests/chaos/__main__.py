@@ -59,7 +59,7 @@ def chaos(seed: int, parts: dict[str, int], *, command: str) -> report.Run:
                     _until_used_up(pending, Arena(Path(folder) / trials.name, trials, ground), struck, verdicts)
         except (Exception, KeyboardInterrupt) as error:  # the report says how far it came
             traceback.print_exc()
-            broke_off = f"{type(error).__name__}: {error}"
+            broke_off = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
     return report.Run(
         command=command, begun=f"{begun:%Y-%m-%d %H:%M}", seconds=time.monotonic() - began, machine=_machine(),
         num_planned=sum(parts.values()), struck=tuple(struck), sweeps=tuple(verdicts), strays=_strays(mark), broke_off=broke_off,

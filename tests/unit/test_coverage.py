@@ -81,14 +81,14 @@ def coverage(arm: Arm, num_seeds: int, num_sweeps: int) -> dict[str, tuple[float
         for method in METHODS:
             low, high = method(confidences, np.random.default_rng([8, sweep]))
             hits[method.__name__] += [low <= mean <= high for mean in means]
-    return {name: tuple(found / num_sweeps) for name, found in hits.items()}
+    return {name: tuple((found / num_sweeps).tolist()) for name, found in hits.items()}
 
 
 @pytest.mark.slow
 def test_an_interval_over_seeds_is_nearer_to_its_word_than_a_bootstrap() -> None:
     found = {(num, name): coverage(arm, num, num_sweeps=1000) for num in (3, 10) for name, arm in ARMS.items()}
     for place, shares in found.items():
-        print(*place, {method: tuple(round(share, 2) for share in both) for method, both in shares.items()})
+        print(*place, {method: tuple(round(share, 3) for share in both) for method, both in shares.items()})
     for name in ARMS:
         few = {method: abs(these - STATED) for method, (these, _) in found[3, name].items()}
         assert few["over_seeds"] < few["over_seeds_then_clips"], name

@@ -38,7 +38,7 @@ def draw_tune(runs: Sequence[dict[str, Any]], path: Path) -> None:
         during = [s for s in run["samples"] if s["begun"] > 0]
         begun = [s["begun"] for s in during]
         memory.plot(begun, [s["rss_mib"] for s in during], color=colour, label=name)
-        cpu.plot(begun, [s["cpu_s"] - during[0]["cpu_s"] for s in during], color=colour)
+        cpu.plot(begun[1:], [s["cpu_s"] - during[0]["cpu_s"] for s in during[1:]], color=colour)
         ends = run["finished_at_s"]
         step = max(2, round(WINDOW * len(ends)))
         places = range(step, len(ends), step)
@@ -46,7 +46,10 @@ def draw_tune(runs: Sequence[dict[str, Any]], path: Path) -> None:
     titles = {memory: "driver's memory (RSS), MiB", cpu: "driver's CPU time, s", seconds: "wall seconds a trial, two at once"}
     for axes, title in titles.items():
         axes.set(xlabel="trials", title=title, xscale="log")
-        axes.set_ylim(bottom=0)
+        if axes is cpu:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
     memory.legend(frameon=False, loc="lower right")
     _save(figure, path)
 

@@ -45,10 +45,15 @@ def write(path: Path, step: int) -> None:
 
 
 def sent(saved: Resumable, step: int, url: str) -> None:
-    """Writes a checkpoint at this step and waits until it is there."""
+    """Writes a checkpoint at this step and waits until it is there. The one before it may still be under way: then it waits its turn, as
+    a training's later steps let it."""
     write(saved.path, step)
-    saved.mirror(step)
-    wait_for(lambda: kept(url) == [f"checkpoints/{KEY}/{step:08d}.pt"])
+
+    def there() -> bool:
+        saved.mirror(step)
+        return kept(url) == [f"checkpoints/{KEY}/{step:08d}.pt"]
+
+    wait_for(there)
 
 
 def wait_for(reached: Callable[[], bool]) -> None:

@@ -88,7 +88,9 @@ class TrialStages:
         """latents: where the model made the clips itself, so that the prior carries no error of vocoder and VAE."""
         mean, std = self.backbone.encode_audio(waveform) if latents is None else (latents, torch.zeros_like(latents))
         loa = {f"loa_{layers}": self.backbone.loa(waveform, layers) for layers in ("last3", "last")}
-        save_file({"mean": mean, "std": std, **loa}, folder / "encoded.safetensors")
+        # At full size the VAE's convolutions answer in a layout of their own, which safetensors refuses.
+        values = {name: value.contiguous() for name, value in {"mean": mean, "std": std, **loa}.items()}
+        save_file(values, folder / "encoded.safetensors")
 
     def class_audio(self, prompt: str) -> Artifact:
         """Audio that the untouched backbone generates: the memory that prior preservation keeps."""

@@ -56,6 +56,13 @@ def test_settings_that_a_method_does_not_read_change_nothing(store: Store) -> No
     assert key(joint, store) != key(dataclasses.replace(joint, teacher=TeacherSpec(loa="last")), store)
 
 
+def test_latents_are_saved_whatever_their_layout(store: Store, tmp_path: Path) -> None:
+    """The full-size VAE's convolutions answer with channels last, which safetensors refuses."""
+    latents = torch.randn(2, 8, 64, 16).contiguous(memory_format=torch.channels_last)
+    TrialStages(SPEC, store, "cpu")._save_encoded(torch.randn(2, 40_960), tmp_path, latents)
+    assert torch.equal(load_file(tmp_path / "encoded.safetensors")["mean"], latents)
+
+
 def test_teacher_forcing_is_shared_and_counts(store: Store) -> None:
     taught = dataclasses.replace(SPEC, teacher=TeacherSpec(epochs=1))
     assert key(taught, store) != key(SPEC, store)

@@ -1,6 +1,6 @@
 """A checkpoint in the hub's own layout at base size, random weights: one trial of each method, two steps, from the command line.
 
-About 14 GB of memory and 20 GB of disk.
+About 16 GB of memory in all and 20 GB of disk.
 """
 
 from __future__ import annotations

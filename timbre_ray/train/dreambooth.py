@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -112,18 +113,16 @@ def train(
     model.train()
     if cuda_graphs.is_cuda(device):
         instance, prior = _of_one_length(instance, prior)
-        for parameter in parameters.values():
+        for parameter in trained_parameters(unet, None).values():  # GPT-2 has no graph, and what it never reads shall not decay
             parameter.grad = torch.zeros_like(parameter)
     predict = cuda_graphs.for_training(model, device)
+    sources = [("instance", instance, 1.0, INSTANCE)] + ([("prior", prior, spec.prior_weight, PRIOR)] if prior else [])
     yield from history
     saved = time.monotonic()
     for step in range(start, spec.steps):
-        losses = {"instance": 0.0} | ({"prior": 0.0} if prior is not None else {})
-        for micro in range(spec.gradient_accumulation):
-            draw = step * spec.gradient_accumulation + micro
-            for name, examples, weight, stream in (("instance", instance, 1.0, INSTANCE), ("prior", prior, spec.prior_weight, PRIOR)):
-                if examples is None:
-                    continue
+        losses = {name: 0.0 for name, *_ in sources}
+        for draw in range(step * spec.gradient_accumulation, (step + 1) * spec.gradient_accumulation):
+            for name, examples, weight, stream in sources:
                 generator = checkpoint.generator_for(seed, stream, draw)
                 with accelerator.autocast():
                     loss = diffusion_loss(
@@ -131,8 +130,8 @@ def train(
                     )
                 accelerator.backward(weight * loss / spec.gradient_accumulation)
                 losses[name] += loss.item() / spec.gradient_accumulation
-        total = losses["instance"] + spec.prior_weight * losses.get("prior", 0.0)
-        if not torch.isfinite(torch.tensor(total)):
+        total = sum(weight * losses[name] for name, _, weight, _ in sources)
+        if not math.isfinite(total):
             raise FloatingPointError(f"dreambooth: the loss is {total} at step {step + 1}; lower dreambooth.lr (now {spec.lr:g})")
         accelerator.clip_grad_norm_(parameters.values(), spec.max_grad_norm)
         optimizer.step()

@@ -55,6 +55,14 @@ def test_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         request(sent).result()
 
 
+def test_a_long_score_uses_up_no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The actor worked for longer than an unreachable one is waited for; then its node goes."""
+    now = iter((0.0, 500.0, 501.0))
+    monkeypatch.setattr(scoring.time, "monotonic", lambda: next(now))
+    sent = answers(monkeypatch, GetTimeoutError("later"), unreachable(), {"fad_held_out": 3.0})
+    assert request(sent).result() == {"fad_held_out": 3.0} and sent == [0, 1]
+
+
 def test_an_actor_that_is_dead_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = answers(monkeypatch, ActorDiedError())
     with pytest.raises(ScoringFailedError):

@@ -58,6 +58,7 @@ class RemoteScore:
                 return ray.get(self.ref, timeout=LOOKED_UP_EVERY_S)
             except ray.exceptions.GetTimeoutError:
                 self._while_waiting()
+                deadline = time.monotonic() + UNAVAILABLE_S  # the actor is at work: a long score uses up no patience
                 continue
             except ray.exceptions.RayTaskError as error:
                 raise ScoringFailedError(error.cause if isinstance(error.cause, BaseException) else error) from None

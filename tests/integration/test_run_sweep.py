@@ -9,11 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 import ray
 import stub_functions
 import yaml
 from event_files import scalars
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from ray import cloudpickle
 from ray.tune import Callback
 from rich.console import Console
@@ -181,6 +184,22 @@ def test_search_with_asha_ends_nan_trials_as_failed(write_sweep, monkeypatch, me
     resumed = make(sweep.search, history).study
     told = [tuple(trial.values) for trial in resumed.trials if trial.state.name == "COMPLETE"]
     assert told == [values for _, values in history.measured] and len(told[0]) == len(sweep.search.objectives)
+
+    assert draws(journal_of(outcome.results)) == draws(studies[0].study), "what optuna-dashboard shows"
+    shown = journal_of(outcome.results).trials
+    assert {trial.user_attrs["trial_id"] for trial in shown} == {record["trial_id"] for record in ledger.trials()}
+    curves = [trial.intermediate_values for trial in shown if trial.state.name == "COMPLETE"]
+    assert all(curve.keys() <= {0, 25} and curve for curve in curves) if isinstance(metric, str) else not any(curves)
+
+
+def journal_of(results: Path) -> optuna.Study:
+    storage = JournalStorage(JournalFileBackend(str(results / "optuna.log")))
+    return optuna.load_study(study_name="stubs", storage=storage)
+
+
+def draws(study: optuna.Study) -> list[tuple[str, str, str]]:
+    """What became of each draw; a trial without a score has no values."""
+    return sorted((trial.state.name, str(trial.params), str(trial.values)) for trial in study.trials)
 
 
 def test_a_driver_that_was_killed_goes_on_where_it_was(write_sweep, tmp_path):

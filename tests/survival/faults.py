@@ -7,13 +7,16 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from tests.survival.scene import Scene, cluster_of, flip, kill, mounted_disk
+from tests.survival.trained import STEPS, steps_file, trained_sweep
+from timbre_ray.train.checkpoint import reached
 
-PLAIN, LONGER, OTHER_ARMS = "stubs", "longer", "other_arms"
+PLAIN, LONGER, OTHER_ARMS, TRAINED = "stubs", "longer", "other_arms", "trained"
 MINUTE_S = 60.0
 
 
@@ -163,6 +166,40 @@ def hang(scene: Scene) -> None:
     assert "in strike" in stack and "in trial" in stack, stack
 
 
+def host_amid_checkpoint(scene: Scene) -> None:
+    """The host goes with all its processes at once, when a checkpoint is written but not yet in its place."""
+    with cluster_of(2) as cluster:
+        scene.plan_strike("checkpoint-4", "pause")
+        driver = scene.start(scene.put("stubs", trained_sweep()), cluster=cluster)
+        trial = psutil.Process(scene.reached("checkpoint-4", driver))
+        raylets = {node.all_processes["raylet"][0].process.pid for node in cluster.worker_nodes}
+        (own,) = raylets & {process.pid for process in trial.parents()}
+        host = [psutil.Process(own), *psutil.Process(own).children(recursive=True)]
+        for process in host:
+            process.kill()
+        psutil.wait_procs(host, timeout=60)
+        saved = _checkpoint_of(scene)
+        assert reached(saved) == 3 and len(list(saved.parent.glob("*.tmp"))) == 1
+        scene.finish(driver)
+    assert len(steps_file(scene.store).read_text()) == STEPS + 1, "the fourth step alone was computed twice"
+
+
+def checkpoint_cut_off(scene: Scene) -> None:
+    scene.plan_strike("checkpoint-4", "pause")
+    driver = scene.start(scene.put("stubs", trained_sweep()))
+    trial = scene.reached("checkpoint-4", driver)
+    saved = _checkpoint_of(scene)
+    os.truncate(saved, saved.stat().st_size // 2)
+    kill(trial)
+    scene.finish(driver)
+    assert len(steps_file(scene.store).read_text()) == STEPS + 4, "it began anew"
+
+
+def _checkpoint_of(scene: Scene) -> Path:
+    (saved,) = scene.store.rglob("resume.pt")
+    return saved
+
+
 def terminated(play: Callable[..., None]) -> Callable[[Scene], None]:
     return lambda scene: play(scene, signal.SIGTERM)
 
@@ -183,6 +220,14 @@ def table() -> dict[str, Fault]:
         ),
         Fault(
             name="head", struck="`kill -9` of GCS, the head's raylet and the driver; run again", play=head, **retried
+        ),
+        Fault(
+            name="host-amid-checkpoint", struck="`kill -9` of all processes of a host, between writing a checkpoint and its rename",
+            play=host_amid_checkpoint, ends_as=TRAINED, **retried,
+        ),
+        Fault(
+            name="checkpoint-cut-off", struck="a checkpoint loses its second half, its trial's process is killed",
+            play=checkpoint_cut_off, ends_as=TRAINED, **retried,
         ),
         Fault(name="full-disk", struck="no space left under the store; room made, run again", play=full_disk, retries=None),
         Fault(

@@ -9,8 +9,9 @@ from typing import Any
 
 from ray.cluster_utils import Cluster
 
-from tests.survival.faults import LONGER, OTHER_ARMS, PLAIN, Fault
+from tests.survival.faults import LONGER, OTHER_ARMS, PLAIN, TRAINED, Fault
 from tests.survival.scene import Scene, unmount
+from tests.survival.trained import trained_sweep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Ending:
 
 
 def run_undisturbed(folder: Path, cluster: Cluster) -> Undisturbed:
-    """Each of the three sweeps in a store of its own."""
+    """Each of the four sweeps in a store of its own."""
     clips = folder / "flute"
     clips.mkdir(parents=True)
     for number in range(4):
@@ -42,6 +43,8 @@ def run_undisturbed(folder: Path, cluster: Cluster) -> Undisturbed:
     scenes = {name: new_scene(folder, name, clips=clips, cluster=cluster) for name in (PLAIN, LONGER, OTHER_ARMS)}
     changes: dict[str, dict[str, Any]] = {PLAIN: {}, LONGER: {"steps": (0, 10, 20)}, OTHER_ARMS: {"arms": ("b", "c")}}
     scenes[PLAIN].run(*(scene.write(**changes[name]) for name, scene in scenes.items()))
+    scenes[TRAINED] = new_scene(folder, TRAINED, clips=clips, cluster=cluster, ends_as=TRAINED)
+    scenes[TRAINED].run(scenes[TRAINED].put("stubs", trained_sweep()))
     return Undisturbed(
         scene=scenes[PLAIN],
         states={name: scene.state() for name, scene in scenes.items()},
@@ -49,14 +52,15 @@ def run_undisturbed(folder: Path, cluster: Cluster) -> Undisturbed:
     )
 
 
-def new_scene(folder: Path, name: str, *, clips: Path, cluster: Cluster) -> Scene:
+def new_scene(folder: Path, name: str, *, clips: Path, cluster: Cluster, ends_as: str = PLAIN) -> Scene:
     (folder / name).mkdir()
-    return Scene(folder=folder / name, clips=clips, cluster=cluster)
+    drive = ("tests.survival.trained",) if ends_as == TRAINED else ("tests.survival.drive",)
+    return Scene(folder=folder / name, clips=clips, cluster=cluster, drive=drive)
 
 
 def play(fault: Fault, folder: Path, undisturbed: Undisturbed) -> Ending:
     plain = undisturbed.scene
-    scene = new_scene(folder, f"fault-{fault.name}", clips=plain.clips, cluster=plain.cluster)
+    scene = new_scene(folder, f"fault-{fault.name}", clips=plain.clips, cluster=plain.cluster, ends_as=fault.ends_as)
     try:
         fault.play(scene)
         computed = scene.computed()

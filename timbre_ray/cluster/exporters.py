@@ -18,12 +18,18 @@ from typing import Any
 from ray.tune import Callback
 from tensorboardX import SummaryWriter
 
+from timbre_ray.cluster.optuna_journal import OptunaJournal
+from timbre_ray.cluster.search import SearchHistory
 from timbre_ray.cluster.trainable import TrialContext
+from timbre_ray.sweep import Sweep
+
+#: What to install where it is not the module's name. MLflow whole wants an older pandas.
+PACKAGES = {"mlflow": "mlflow-skinny"}
 
 
 def check_installed(exporters: Sequence[str]) -> None:
     """Raises ValueError naming the packages that ``run.exporters`` needs and this machine lacks."""
-    missing = [name for name in dict.fromkeys(exporters) if importlib.util.find_spec(name) is None]
+    missing = [PACKAGES.get(name, name) for name in dict.fromkeys(exporters) if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
             f"run.exporters={list(exporters)}: not installed here: {', '.join(missing)}; pip install {' '.join(missing)}, "
@@ -32,11 +38,17 @@ def check_installed(exporters: Sequence[str]) -> None:
 
 
 def exporter_callbacks(
-    exporters: Sequence[str], *, sweep: str, context: TrialContext, say: Callable[[str], None]
+    sweep: Sweep, *, context: TrialContext, history: SearchHistory | None, say: Callable[[str], None]
 ) -> list[Callback]:
-    """TensorBoard and the exporters asked for, each guarded. say: takes the one line about an exporter that failed."""
+    """TensorBoard, a search's Optuna journal and the exporters asked for, each guarded.
+
+    history: what a search has measured before. say: takes the one line about an exporter that failed.
+    """
+    search, name = sweep.search, sweep.name
     makers: dict[str, Callable[[], Callback]] = {"tensorboard": lambda: TensorBoard(context)}
-    makers |= {name: lambda name=name: _MAKERS[name](sweep, context.ledger_folder) for name in exporters}
+    if search is not None and history is not None:
+        makers["optuna"] = lambda: OptunaJournal(search, sweep=name, history=history, context=context)
+    makers |= {asked: lambda asked=asked: _MAKERS[asked](name, context.ledger_folder) for asked in sweep.run.exporters}
     return [Guarded(name, make, say) for name, make in makers.items()]
 
 

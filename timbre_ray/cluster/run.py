@@ -175,7 +175,7 @@ def _fit(
 ) -> None:
     """Tune's own folder holds nothing that the ledger lacks: it is emptied before and removed after."""
     shutil.rmtree(scratch, ignore_errors=True)
-    exporters = exporter_callbacks(sweep.run.exporters, sweep=sweep.name, context=context, say=say)
+    exporters = exporter_callbacks(sweep, context=context, history=todo.history, say=say)
     space = {"trial_id": tune.grid_search([t.trial_id for t in todo.trials])} if todo.history is None else {}
     tune.Tuner(
         tune.with_resources(tune_function(ray.put(context)), dict(sweep.run.resources.train)),

@@ -111,14 +111,20 @@ def history_of(sweep: Sweep, ledger: Ledger) -> SearchHistory:
         planned = sweep.suggested(point) if set(point) == set(space) and inside(point, space) else None
         if planned is None or planned.key != record["trial_key"]:
             continue
-        if record["status"] == "finished" and record["evaluations"]:
-            metrics = record["evaluations"][-1]["metrics"]
-            values = tuple(metrics[name] for name in sweep.search.objectives)
+        if values := last_values(record, sweep.search):
             measured += [(point, values)] * (1 + record.get("repeats", 0))
         else:
             unfinished.append(point)
         trials.append(planned)
     return SearchHistory(measured=tuple(measured), unfinished=tuple(unfinished), trials=tuple(trials))
+
+
+def last_values(record: Mapping[str, Any], search: SearchSpec) -> tuple[float, ...] | None:
+    """The last objectives of a finished trial; None if the record is of another."""
+    if record.get("status") != "finished" or not record["evaluations"]:
+        return None
+    metrics = record["evaluations"][-1]["metrics"]
+    return tuple(metrics[name] for name in search.objectives)
 
 
 def optuna_search(search: SearchSpec, history: SearchHistory) -> FailingOptunaSearch:

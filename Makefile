@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 # Some containers forbid Python to keep bytecode; torch would then be compiled anew in every process.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo test test-slow test-cluster survival chaos speed scale docs clean
+.PHONY: install demo test test-slow test-cluster test-exporters survival chaos speed scale docs clean
 
 install: $(VENV)/.installed
 
@@ -32,6 +32,12 @@ test-cluster: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[test,cluster]'
 	$(BIN)/python -m pytest -rs tests/cluster
 
+# The exporters' own packages, in an environment of their own: Aim wants an older filelock than the rest.
+test-exporters:
+	$(MAKE) install VENV=$(VENV)-exporters
+	$(VENV)-exporters/bin/uv pip install --quiet --python $(VENV)-exporters/bin/python wandb mlflow-skinny aim optuna-dashboard
+	$(VENV)-exporters/bin/python -m pytest -rs tests/integration/test_real_exporters.py
+
 speed: install
 	$(BIN)/python -m benchmarks --out reports/speed
 
@@ -52,4 +58,4 @@ docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) store results site
+	rm -rf $(VENV) $(VENV)-exporters store results site

@@ -12,6 +12,7 @@ MODULES = {
     "gpu-training-step-large": "gpu.training_step:LARGE",
     "ablation": "ablation:ROW",
     "overhead": "overhead:ROW",
+    "overhead-long": "overhead:LONG",
     "command-line": "command_line:ROW",
     "generation": "generation:ROW",
     "gpu-generation": "gpu.generation:BASE",

@@ -63,7 +63,8 @@ class RunSpec(_Strict):
     results: str = "results"
     """Folder of the ledgers, from the working folder; where ``storage`` is a URL they lie below that too."""
     exporters: tuple[Literal["wandb", "mlflow", "aim"], ...] = ()
-    """Where losses and scores go beside the ledger and TensorBoard; one that fails is switched off and harms no sweep."""
+    """Where losses and scores go beside the ledger and TensorBoard (packages: wandb, mlflow-skinny, aim); one that fails is switched
+    off and harms no sweep."""
 
     def __post_init__(self) -> None:
         at_least = {"num_scorers": 1, "threads": 1, "max_failures": 0, "max_concurrent": 1, "time_budget_s": 0, "storage_patience_s": 0}

@@ -21,7 +21,7 @@ demo: install
 	@$(BIN)/timbre-ray run sweeps/demo.yaml $(if $(CLIPS),--clips $(CLIPS))
 
 test: install
-	$(BIN)/python -m pytest -m "not slow" --ignore tests/integration/test_two_nodes.py
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore tests/integration/test_two_nodes.py
 	$(BIN)/python -m pytest -m "not slow" tests/integration/test_two_nodes.py  # its own process: Tune keeps state of an ended Ray session
 
 test-slow: install

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import urllib.request
 import uuid
@@ -13,6 +14,7 @@ from timbre_ray.models.backbone import Backbone, load_backbone
 from timbre_ray.specs import BackboneSpec
 
 torch.set_num_threads(1)
+os.environ.setdefault("RAY_ADDRESS", "local")  # a cluster that `ray start` left on this machine is none of the tests'
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,15 +80,19 @@ def _records(found: Sequence[Found]) -> list[str]:
         rows.append((
             f"{one['trials']:,}", f"{one['write_s']:.1f}", f"{one['read_s']:.2f}", f"{one['difference_s']:.2f}",
             f"{one['status']['cpu_s']:.1f}", f"{report['wall_s']:.1f}", _against(report["cpu_s"], one["trials"], "report"),
-            f"{report['peak_mib']:.0f}", f"{one['plan']['cpu_s']:.1f}",
+            f"{report['peak_mib']:.0f}", f"{one['page_mib']:.1f}", _opening(one["opens_s"]), f"{one['plan']['cpu_s']:.1f}",
         ))  # fmt: skip
     header = ("trials", "write the ledger, s", "read it, s", "compare with the sweep, s", "`status`, CPU s", "`report`, s",
-              "its CPU, s", "its memory, MiB", "`plan` of the finished sweep, CPU s")  # fmt: skip
+              "its CPU, s", "its memory, MiB", "its page, MiB", "opens in Chromium, s", "`plan` of the finished sweep, CPU s")  # fmt: skip
     return [
         "## Ledger and report", "",
         "Records of finished trials with two evaluations of ten scores each, and in the store the scores of each last step, as a "
         f"report reads them; no audio ({_where(found)}).", "", *_table(header, rows),
     ]  # fmt: skip
+
+
+def _opening(seconds: Sequence[float]) -> str:
+    return f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})" if seconds else "no Chromium here"
 
 
 def _tune(found: Sequence[Found]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.measure import ENVIRONMENT, ROOT
 from benchmarks.scale import sweeps
+from benchmarks.scale.browser import opening_seconds
 from benchmarks.scale.stub import PROMPTS, losses_until, scores_of
 from timbre_ray.clip_sets import recording_digests
 from timbre_ray.cluster.trainable import planned_record
@@ -49,7 +50,8 @@ def measure(num_trials: int) -> dict[str, Any]:
         found["status"] = command("status", sweep.name, *places)
         report = ["--out", str(folder / "report"), "--storage", str(folder / "store")]
         found["report"] = command("report", sweep.name, *places, *report)
-        found["page_mib"] = (folder / "report" / "index.html").stat().st_size / 2**20
+        page = folder / "report" / "index.html"
+        found["page_mib"], found["opens_s"] = page.stat().st_size / 2**20, opening_seconds(page)
         found["plan"] = command("plan", str(sweep.path))
     return found
 

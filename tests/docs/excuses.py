@@ -24,7 +24,10 @@ SONGS, S3 = "tests/end_to_end/test_prepare_recordings.py", "tests/storage/test_s
 RAY_UP, CLUSTER_FILES, JOBS = "tests/cluster/test_ray_up.py", "tests/unit/test_cluster_files.py", "tests/unit/test_jobs.py"
 DETACH = "timbre-ray run sweeps/mini-ablation.yaml --address http://127.0.0.1:8265 --detach"
 LOGS = "timbre-ray job logs ID --follow"
-METHOD = '"""``text_attention``: the keys and values of the attention to text train in full; all else is frozen (Kumari et al. 2023)."""'
+METHOD = (
+    '"""``text_attention``: the keys and values of the attention to text train in full; all else is frozen (Kumari et al. '
+    '2023)."""'
+)
 
 #: Page -> command, as ``Piece.name`` has it -> why it is not played there.
 EXCUSED: dict[str, dict[str, Excuse]] = {
@@ -85,7 +88,8 @@ EXCUSED: dict[str, dict[str, Excuse]] = {
         ),
         **_not_played(CLUSTER, RAY_UP, DETACH, LOGS, "timbre-ray job logs mini-ablation-20260101-120000 --follow"),
         **_not_played(
-            CLUSTER, JOBS, "timbre-ray job status mini-ablation-20260101-120000", "timbre-ray job stop mini-ablation-20260101-120000"
+            CLUSTER, JOBS, "timbre-ray job status mini-ablation-20260101-120000",
+            "timbre-ray job stop mini-ablation-20260101-120000",
         ),
     },
 }  # fmt: skip

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -73,24 +74,26 @@ class Theatre:
         done = set()
         for piece in pieces(ROOT / page):
             if piece.name in scene.acts and piece.name not in done:
-                self._perform(piece, scene.acts[piece.name], folder)
+                self.perform(piece, scene.acts[piece.name], folder)
                 done.add(piece.name)
         self.played[page] = folder
         return folder
 
-    def _perform(self, piece: Piece, act: Act, folder: Path) -> None:
+    def perform(self, piece: Piece, act: Act, folder: Path) -> None:
         folder = folder / act.inside
         folder.mkdir(exist_ok=True)
         act.before(folder)
         was = _stamps(folder, act.writes)
+        began = time.monotonic()
         result = self._typed(piece, act, folder)
+        print(f"{time.monotonic() - began:6.1f} s  {piece.name}")  # shown by pytest -rP
         printed = result.stdout + result.stderr
         about = f"{piece.place}: {piece.name}\n{printed}"
         assert result.returncode == act.exit_code, f"exit code {result.returncode} instead of {act.exit_code}: {about}"
         assert not (missing := [words for words in act.says if words not in printed]), f"does not say {missing}: {about}"
         now = _stamps(folder, act.writes)
         written = {glob: len(now[glob].items() - was[glob].items()) for glob in act.writes}
-        assert written == dict(act.writes), about
+        assert written == dict(act.writes), f"does not write {dict(act.writes)} but {written}: {about}"
         act.after(folder)
 
     def _typed(self, piece: Piece, act: Act, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -107,8 +110,9 @@ class Theatre:
 def environment(home: Path, ray_folder: Path, credentials: Mapping[str, str]) -> dict[str, str]:
     """A reader's who has nothing but the checkout and its virtual environment: no model in a cache, no cluster to join."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "HF_", "AWS_"))}
+    path = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]  # this checkout, whatever is installed
     return kept | credentials | {
-        "HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
+        "HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(path),
         "HF_HUB_OFFLINE": "1", "RAY_ADDRESS": "local", "RAY_TMPDIR": str(ray_folder), "COLUMNS": "220",
     }  # fmt: skip
 
@@ -126,6 +130,5 @@ def remove(*names: str) -> Callable[[Path], None]:
 
 def _stamps(folder: Path, globs: Mapping[str, int]) -> dict[str, dict[Path, tuple[int, int]]]:
     """Glob -> file -> what changes when it is written anew."""
-    return {
-        glob: {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob(glob) if path.is_file()} for glob in globs
-    }
+    stats = {glob: {path: path.stat() for path in folder.glob(glob) if path.is_file()} for glob in globs}
+    return {glob: {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in found.items()} for glob, found in stats.items()}

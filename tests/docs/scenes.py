@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Mapping
 from pathlib import Path
+
+import soundfile
 
 from tests.docs import worlds
 from tests.docs.blocks import ROOT
@@ -13,30 +16,34 @@ from timbre_ray.estimate import estimate
 from timbre_ray.store import Store
 from timbre_ray.sweep import load_sweep
 
-#: The page's own way out where Basic Pitch is not installed.
-NO_FILTER = "" if importlib.util.find_spec("basic_pitch") else "--no-solo-filter"
-DUET = '"A recording of a piano with sks flute."'
-PAGE = {"index.html": 1, "report.md": 1}
+FILTER = all(map(importlib.util.find_spec, ("basic_pitch", "onnxruntime", "librosa")))
+#: The pages' own way out where Basic Pitch is not installed.
+NO_FILTER = "" if FILTER else "--no-solo-filter"
+PROMPT = "A recording of a piano with sks flute."
+CLASSIFIER = {"classifiers/mine/model.safetensors": 1, "classifiers/mine/audiomae/model.safetensors": 1}
 
 
 def report(name: str) -> Mapping[str, int]:
-    return {f"reports/{name}/{file}": number for file, number in PAGE.items()}
+    return {f"reports/{name}/index.html": 1, f"reports/{name}/report.md": 1}
 
 
 def prepared(folder: str, *, clips: int, songs: int = 4) -> Mapping[str, int]:
     return {f"{folder}/*/*.flac": clips, f"{folder}/pictures/*.png": songs, f"{folder}/manifest.json": 1}
 
 
-def generated(folder: str) -> Mapping[str, int]:
-    return {f"{folder}/*.wav": 4, f"{folder}/*.json": 4}
-
-
-CLASSIFIER = {"classifiers/mine/model.safetensors": 1, "classifiers/mine/audiomae/model.safetensors": 1}
-EXPORTED = ("model_index.json", "unet/*.safetensors", "language_model/*.safetensors", "vocoder/*.safetensors")
-
-
 def exported(folder: str) -> Mapping[str, int]:
-    return {f"{folder}/{file}": 1 for file in EXPORTED}
+    parts = ("unet/*.safetensors", "language_model/*.safetensors", "vocoder/*.safetensors")
+    return {f"{folder}/{file}": 1 for file in ("model_index.json", *parts)}
+
+
+def four_clips(folder: Path) -> None:
+    """Of 16 kHz, each with a JSON file that says what was asked of which model."""
+    clips = sorted((folder / "out").glob("*.wav"))
+    assert [soundfile.info(clip).samplerate for clip in clips] == [16_000] * 4
+    for clip in clips:
+        assert soundfile.read(clip)[0].std() > 0
+        about = json.loads(clip.with_suffix(".json").read_text(encoding="utf-8"))
+        assert (about["prompt"], about["method"]) == (PROMPT, "prior")
 
 
 def plans_as_the_page_says(folder: Path) -> None:
@@ -46,6 +53,12 @@ def plans_as_the_page_says(folder: Path) -> None:
     said = f"{sum(c.alone for c in counts)} if each trial worked for itself, {sum(c.shared for c in counts)} as they share"
     assert said in page
     worlds.first_look(folder)
+
+
+def has_effects(folder: Path) -> None:
+    page = (folder / "reports" / "mini-factorial" / "report.md").read_text(encoding="utf-8")
+    assert "Effects of the factors" in page and "teacher+prior" in page
+    assert "teacher × prior" in (folder / "reports" / "mini-factorial" / "tables" / "effects.csv").read_text(encoding="utf-8")
 
 
 def is_listed(folder: Path) -> None:
@@ -67,19 +80,27 @@ README = Scene(
         "timbre-ray doctor sweeps/mini-ablation.yaml": Act(says=("GPU", "weights", "disk", "recordings", "classes", "0 errors")),
         "timbre-ray run sweeps/mini-ablation.yaml": Act(
             says=("3 finished, 0 kept, 0 failed", "Report: reports/mini-ablation/index.html"),
-            writes={**report("mini-ablation"), "results/mini-ablation/trials/*.json": 3, "results/mini-ablation/tensorboard/**/*tfevents*": 3},
+            writes={
+                **report("mini-ablation"), "results/mini-ablation/trials/*.json": 3,
+                "results/mini-ablation/tensorboard/**/*tfevents*": 3,
+            },
         ),
         "timbre-ray status mini-ablation": Act(says=("3 finished, 0 not begun", "large-gpt2-prior", "large-gpt2-lora")),
-        "timbre-ray report mini-ablation": Act(says=("Report: reports/mini-ablation/index.html",), writes=report("mini-ablation")),
+        "timbre-ray report mini-ablation": Act(
+            says=("Report: reports/mini-ablation/index.html",), writes=report("mini-ablation")
+        ),
         "timbre-ray report mini-ablation --check": Act(says=("and the tables in reports/mini-ablation/tables: none differs",)),
         "timbre-ray compare large-gpt2 large-gpt2-prior": Act(
             says=("dreambooth.method  direct      prior", "fad_held_out", "difference", "store/artifacts/generate/")
         ),
-        f"timbre-ray generate --from large-gpt2-prior {DUET} -n 4 -o out/": Act(says=("out/clip_0003.wav",), writes=generated("out")),
+        f'timbre-ray generate --from large-gpt2-prior "{PROMPT}" -n 4 -o out/': Act(
+            says=("out/clip_0003.wav",), writes={"out/*": 8}, after=four_clips
+        ),
         "timbre-ray data prepare songs/ --out clips/my_flute": Act(
             added=NO_FILTER, says=("3 songs to train on", "1 song held out"), writes=prepared("clips/my_flute", clips=4)
         ),
-        "timbre-ray classifier train data/nsynth --rename keyboard=piano --folder 'chinese flute=data/flute' --out classifiers/mine": Act(
+        "timbre-ray classifier train data/nsynth --rename keyboard=piano --folder 'chinese flute=data/flute' "
+        "--out classifiers/mine": Act(
             says=("4 classes: bass, flute, piano, chinese flute", "120 epochs"), writes=CLASSIFIER
         ),
         "timbre-ray classifier evaluate classifiers/mine data/nsynth --folder 'chinese flute=data/flute' --out reports/mine": Act(
@@ -92,9 +113,11 @@ TUTORIAL = Scene(
     world=worlds.songs,
     acts={
         "timbre-ray data prepare songs/ --out clips/my_flute --clip-seconds 2.56": Act(
-            added=NO_FILTER, says=("song_3.mp3", "3 songs to train on", "1 song held out"), writes=prepared("clips/my_flute", clips=20)
+            added=NO_FILTER, says=("song_3.mp3", "3 songs to train on", "1 song held out"),
+            writes=prepared("clips/my_flute", clips=20),
         ),
-        'timbre-ray init my-flute.yaml --clips clips/my_flute --instrument flute --partner piano --target-class "chinese flute"': Act(
+        "timbre-ray init my-flute.yaml --clips clips/my_flute --instrument flute --partner piano "
+        '--target-class "chinese flute"': Act(
             says=("my-flute.yaml: 18 trials",), writes={"my-flute.yaml": 1}, after=plans_as_the_page_says
         ),
         "timbre-ray plan my-flute.yaml": Act(says=("2 trials: 0 keep, 2 run", "each alone", "not measured yet")),
@@ -109,8 +132,12 @@ TUTORIAL = Scene(
         "timbre-ray report my-flute": Act(says=("Report: reports/my-flute/index.html",), writes=report("my-flute")),
         "timbre-ray compare direct prior": Act(says=("dreambooth.method", "fad_held_out", "store/artifacts/generate/")),
         "timbre-ray report my-flute --check": Act(says=("and the tables in reports/my-flute/tables: none differs",)),
-        f"timbre-ray generate --from prior {DUET} -n 4 -o out/": Act(says=("out/clip_0000.wav",), writes=generated("out")),
-        "timbre-ray export prior --out my-flute-model": Act(says=("my-flute-model: prior after 2 steps",), writes=exported("my-flute-model")),
+        f'timbre-ray generate --from prior "{PROMPT}" -n 4 -o out/': Act(
+            says=("out/clip_0003.wav",), writes={"out/*": 8}, after=four_clips
+        ),
+        "timbre-ray export prior --out my-flute-model": Act(
+            says=("my-flute-model: prior after 2 steps",), writes=exported("my-flute-model")
+        ),
         "from diffusers import AudioLDM2Pipeline": Act(added="print(audio.shape, abs(audio).max() > 0)", says=("(40960,) True",)),
         "timbre-ray data prepare songs/ --out clips/my_flute_10s": Act(
             added=NO_FILTER, says=("1 song held out",), writes=prepared("clips/my_flute_10s", clips=4)
@@ -118,7 +145,9 @@ TUTORIAL = Scene(
         "timbre-ray init my-flute-large.yaml --clips clips/my_flute_10s --backbone cvssp/audioldm2-large": Act(
             says=("my-flute-large.yaml: 18 trials",), writes={"my-flute-large.yaml": 1}
         ),
-        "timbre-ray doctor my-flute-large.yaml": Act(exit_code=1, says=("cvssp/audioldm2-large is not in the hub's cache", "hf download")),
+        "timbre-ray doctor my-flute-large.yaml": Act(
+            exit_code=1, says=("cvssp/audioldm2-large is not in the hub's cache", "hf download")
+        ),
     },
 )
 
@@ -137,10 +166,11 @@ STORAGE = Scene(
 ABLATION = Scene(
     world=worlds.two_factors,
     acts={
-        "timbre-ray plan sweeps/mini-factorial.yaml": Act(says=("4 trials: 0 keep, 4 run", "teacher+prior")),
+        "timbre-ray plan sweeps/mini-factorial.yaml": Act(says=("4 trials: 0 keep, 4 run", "teacher-prior-")),
         "timbre-ray run sweeps/mini-factorial.yaml": Act(
             says=("4 finished, 0 kept, 0 failed", "Report: reports/mini-factorial/index.html"),
             writes={f"reports/mini-factorial/tables/effects.{suffix}": 1 for suffix in ("csv", "parquet", "tex")},
+            after=has_effects,
         ),
     },
 )
@@ -155,11 +185,15 @@ REFERENCE = Scene(
             before=remove("my-flute.yaml"), says=("my-flute.yaml: 18 trials",), writes={"my-flute.yaml": 1}
         ),
         "timbre-ray doctor sweeps/ablation.yaml": Act(exit_code=1, says=("cvssp/audioldm2-large is not in the hub's cache",)),
-        "timbre-ray run sweeps/demo.yaml --clips recordings/my_flute": Act(says=("1 finished, 0 kept, 0 failed",), writes=report("demo")),
+        "timbre-ray run sweeps/demo.yaml --clips recordings/my_flute": Act(
+            says=("1 finished, 0 kept, 0 failed",), writes=report("demo")
+        ),
         "timbre-ray report mini-ablation --out reports/mini-ablation": Act(writes=report("mini-ablation")),
         "timbre-ray report s3://bucket/prefix": Act(inside="laptop", writes=report("mini-ablation")),
         "timbre-ray compare large-gpt2 large-gpt2-prior --sweep mini-ablation": Act(says=("dreambooth.method", "fad_held_out")),
-        "timbre-ray export large-gpt2-lora --out my-flute": Act(says=("my-flute: large-gpt2-lora after 2 steps",), writes=exported("my-flute")),
+        "timbre-ray export large-gpt2-lora --out my-flute": Act(
+            says=("my-flute: large-gpt2-lora after 2 steps",), writes=exported("my-flute")
+        ),
         "timbre-ray classifier train data/nsynth --folder 'chinese flute=data/flute' --out classifiers/mine": Act(
             before=remove("classifiers/mine"), says=("4 classes: bass, flute, keyboard, chinese flute",), writes=CLASSIFIER
         ),
@@ -168,9 +202,12 @@ REFERENCE = Scene(
         ),
         "timbre-ray classifier train data/nsynth --rename keyboard=piano --folder 'chinese flute=data/flute' "
         "--folder 'chinese lute=data/lute' --out classifiers/mine": Act(
-            before=remove("classifiers/mine"), says=("5 classes: bass, flute, piano, chinese flute, chinese lute",), writes=CLASSIFIER
+            before=remove("classifiers/mine"), says=("5 classes: bass, flute, piano, chinese flute, chinese lute",),
+            writes=CLASSIFIER,
         ),
-        "timbre-ray classifier evaluate classifiers/nsynth data/nsynth --out reports/classifier": Act(writes={"reports/classifier/*": 5}),
+        "timbre-ray classifier evaluate classifiers/nsynth data/nsynth --out reports/classifier": Act(
+            says=("By class", "keyboard"), writes={"reports/classifier/*": 5}
+        ),
         "timbre-ray data prepare songs/*.mp3 --out clips/my_flute": Act(
             before=remove("clips/my_flute"), added=NO_FILTER, says=("song_2.mp3", "song_3.mp3"),
             writes=prepared("clips/my_flute", clips=2, songs=2),

@@ -5,6 +5,7 @@ scenes.py: page -> the world it is played in -> what must come of each command. 
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from tests.docs.blocks import ROOT, WITH_README, Piece, pieces
 from tests.docs.excuses import EXCUSED
-from tests.docs.play import Theatre, environment
+from tests.docs.play import Act, Theatre, environment
 from tests.docs.scenes import SCENES
 
 
@@ -50,6 +51,24 @@ def test_a_command_is_known_by_what_is_typed() -> None:
     assert name("timbre-ray plan x.yaml   # why\n") == "timbre-ray plan x.yaml"
     assert name("ray dashboard x.yaml &   # why\n") == name("ray dashboard x.yaml &\n") == "ray dashboard x.yaml"
     assert name("timbre-ray run \\\n    x.yaml\n") == "timbre-ray run x.yaml" and name("# why\n") == ""
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (Act(exit_code=1), "exit code 0 instead of 1"),
+        (Act(says=("no",)), "does not say"),
+        (Act(writes={"y*": 2}), "does not write"),
+        (Act(writes={"old": 1}), "does not write"),
+    ],
+)
+def test_what_a_command_does_not_do_is_noticed(act: Act, words: str, tmp_path: Path) -> None:
+    (tmp_path / "old").touch()
+    piece = Piece(place="page.md:1", language="sh", text="echo yes | tee y  # why\n")
+    bare = Theatre(root=tmp_path, scenes={}, bucket="", environment={"PATH": os.environ["PATH"]})
+    bare.perform(piece, Act(says=("yes",), writes={"y*": 1}), tmp_path)
+    with pytest.raises(AssertionError, match=words):
+        bare.perform(piece, act, tmp_path)
 
 
 @pytest.fixture(scope="module")

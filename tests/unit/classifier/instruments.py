@@ -14,7 +14,7 @@ HEARD = 20_480
 
 
 def sound(family: str, seed: int, num_samples: int = HEARD) -> np.ndarray:
-    """A steady tone (flute), a low buzz (bass), a burst of noise (mallet) or a chord that dies away (keyboard) -> (num_samples,)."""
+    """A steady tone (flute), a low buzz (bass), a burst of noise (mallet), a dying chord (keyboard) -> (num_samples,)."""
     rng, time_s = np.random.default_rng(seed), np.arange(num_samples) / RATE_HZ
     frequency_hz = rng.uniform(0.9, 1.1)
     shapes = {

@@ -6,6 +6,7 @@ import os
 import socket
 import urllib.request
 import uuid
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -36,15 +37,31 @@ def s3_server():
     server.stop()
 
 
-@pytest.fixture
-def bucket(s3_server, monkeypatch) -> str:
-    """URL of an empty bucket; this process and its children have its credentials in their environment."""
+@pytest.fixture(scope="session")
+def s3_credentials(s3_server) -> dict[str, str]:
+    """What a process must have in its environment to be let in."""
     host, port = s3_server.get_host_and_port()
-    for name, value in {
+    return {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "AKIAOFTHETESTS",
         "AWS_SECRET_ACCESS_KEY": "hush/secret-key-of-the-tests", "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():  # fmt: skip
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def new_bucket(s3_credentials) -> Callable[[], str]:
+    """Makes an empty bucket and returns its URL."""
+
+    def make() -> str:
+        name = f"bucket-{uuid.uuid4().hex[:12]}"
+        urllib.request.urlopen(urllib.request.Request(f"{s3_credentials['AWS_ENDPOINT_URL']}/{name}", method="PUT")).close()
+        return f"s3://{name}"
+
+    return make
+
+
+@pytest.fixture
+def bucket(s3_credentials, new_bucket, monkeypatch) -> str:
+    """URL of an empty bucket; this process and its children have its credentials in their environment."""
+    for name, value in s3_credentials.items():
         monkeypatch.setenv(name, value)
-    name = f"bucket-{uuid.uuid4().hex[:12]}"
-    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/{name}", method="PUT")).close()
-    return f"s3://{name}"
+    return new_bucket()

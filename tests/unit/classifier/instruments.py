@@ -1,4 +1,4 @@
-"""Three families that nobody can confuse, as sound and as a split in NSynth's layout."""
+"""Four families that nobody can confuse, as sound and as a split in NSynth's layout."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ HEARD = 20_480
 
 
 def sound(family: str, seed: int, num_samples: int = HEARD) -> np.ndarray:
-    """A steady tone (flute), a low buzz (bass) or a burst of noise (mallet) -> (num_samples,)."""
+    """A steady tone (flute), a low buzz (bass), a burst of noise (mallet), a dying chord (keyboard) -> (num_samples,)."""
     rng, time_s = np.random.default_rng(seed), np.arange(num_samples) / RATE_HZ
     frequency_hz = rng.uniform(0.9, 1.1)
     shapes = {
         "flute": np.sin(2 * np.pi * 900 * frequency_hz * time_s),
         "bass": np.sign(np.sin(2 * np.pi * 70 * frequency_hz * time_s)),
         "mallet": rng.normal(size=num_samples) * np.exp(-6 * time_s),
+        "keyboard": sum(np.sin(2 * np.pi * hz * frequency_hz * time_s) for hz in (220, 277, 330)) / 3 * np.exp(-2 * time_s),
     }
     return (0.3 * shapes[family]).astype(np.float32)
 

@@ -1,0 +1,95 @@
+"""The commands of the pages that tests/docs/test_pages_run.py does not play, each with the reason and with what covers it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Excuse:
+    why: str
+    covered_by: str
+    """The test that runs it, or what it runs; of a command that another page has too, that page."""
+
+
+def _not_played(why: str, covered_by: str, *commands: str) -> dict[str, Excuse]:
+    return {command: Excuse(why=why, covered_by=covered_by) for command in commands}
+
+
+INSTALLS = "installs onto the reader's own machine"
+CLUSTER = "starts a cluster or asks one"
+SAME = "as on the page named here"
+CI, DEMO, MINI = ".ci/run", "tests/end_to_end/test_demo.py", "tests/unit/test_mini_training.py"
+SONGS, S3 = "tests/end_to_end/test_prepare_recordings.py", "tests/storage/test_sweep_on_s3.py"
+RAY_UP, CLUSTER_FILES, JOBS = "tests/cluster/test_ray_up.py", "tests/unit/test_cluster_files.py", "tests/unit/test_jobs.py"
+DETACH = "timbre-ray run sweeps/mini-ablation.yaml --address http://127.0.0.1:8265 --detach"
+LOGS = "timbre-ray job logs ID --follow"
+METHOD = (
+    '"""``text_attention``: the keys and values of the attention to text train in full; all else is frozen (Kumari et al. '
+    '2023)."""'
+)
+
+#: Page -> command, as ``Piece.name`` has it -> why it is not played there.
+EXCUSED: dict[str, dict[str, Excuse]] = {
+    "README.md": {
+        **_not_played("the six arms at their own size", DEMO, "make demo"),
+        **_not_played("is the tests themselves", CI, "make test"),
+        **_not_played(INSTALLS, SONGS, "pip install 'timbre-ray[data]' && pip install --no-deps basic-pitch==0.4.0"),
+        **_not_played(CLUSTER, RAY_UP, "ray up cluster.yaml", DETACH, LOGS),
+        **_not_played(INSTALLS, MINI, "apt-get install fluidsynth fluid-soundfont-gm && pip install 'timbre-ray[mini]'"),
+        **_not_played(
+            "trains for an hour", MINI, "python -m timbre_ray.mini --work DIR",
+            "torchrun --nproc-per-node 2 -m timbre_ray.mini unet --work DIR --keep WEIGHTS --threads 1",
+        ),
+    },
+    "docs/tutorial.md": {
+        **_not_played(INSTALLS, CI, "make install && source .venv/bin/activate"),
+        **_not_played(INSTALLS, SONGS, "pip install 'timbre-ray[data]'", "pip install --no-deps basic-pitch==0.4.0"),
+    },
+    "docs/storage.md": {
+        **_not_played(INSTALLS, S3, "pip install 'timbre-ray[s3]'"),
+        **_not_played(
+            "the credentials of the test's own server are set", S3,
+            "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... AWS_DEFAULT_REGION=...",
+        ),
+    },
+    "docs/how-to/add-a-method.md": {
+        **_not_played("is registered and held to the contract", "tests/docs/test_how_to.py", METHOD),
+        **_not_played("is one of the tests", "tests/contract/test_methods.py", "python -m pytest tests/contract/test_methods.py"),
+    },
+    "docs/how-to/own-cluster.md": {
+        **_not_played(
+            CLUSTER, RAY_UP, "ray get-auth-token --generate", "export RAY_AUTH_MODE=token", DETACH, LOGS,
+            "timbre-ray run sweeps/mini-ablation.yaml --address auto",  # what a job runs on the head
+        ),
+        **_not_played(
+            CLUSTER, CLUSTER_FILES, "RAY_UP_enable_autoscaler_v2=0 ray up docs/cluster/on-premises.yaml",
+            "ray dashboard docs/cluster/on-premises.yaml", "ray down docs/cluster/on-premises.yaml",
+        ),
+    },
+    "docs/cluster/README.md": {
+        **_not_played(INSTALLS, RAY_UP, "pip install --constraint constraints.txt --editable '.[cluster]' boto3"),
+        **_not_played(
+            CLUSTER, RAY_UP, "ray get-auth-token --generate", "export RAY_AUTH_MODE=token", "ray up cluster.yaml",
+            "ray dashboard cluster.yaml", DETACH, LOGS,
+            "ray rsync-down cluster.yaml /mnt/timbre-ray/reports/mini-ablation/ reports/mini-ablation/", "ray down cluster.yaml",
+        ),
+    },
+    "docs/reference/commands.md": {
+        **_not_played(
+            SAME, "README.md", "timbre-ray init my-flute.yaml", "timbre-ray plan sweeps/mini-ablation.yaml",
+            "timbre-ray status mini-ablation", "timbre-ray report mini-ablation --check",
+            'timbre-ray generate --from large-gpt2-prior "A recording of a piano with sks flute." -n 4 -o out/',
+            "timbre-ray data prepare songs/ --out clips/my_flute",
+        ),
+        **_not_played(
+            SAME, "docs/storage.md", "timbre-ray status s3://bucket/prefix",
+            "timbre-ray report mini-ablation --storage s3://bucket/prefix",
+        ),
+        **_not_played(CLUSTER, RAY_UP, DETACH, LOGS, "timbre-ray job logs mini-ablation-20260101-120000 --follow"),
+        **_not_played(
+            CLUSTER, JOBS, "timbre-ray job status mini-ablation-20260101-120000",
+            "timbre-ray job stop mini-ablation-20260101-120000",
+        ),
+    },
+}  # fmt: skip

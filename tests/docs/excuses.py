@@ -20,6 +20,7 @@ INSTALLS = "installs onto the reader's own machine"
 CLUSTER = "starts a cluster or asks one"
 SAME = "as on the page named here"
 CI, DEMO, MINI = ".ci/run", "tests/end_to_end/test_demo.py", "tests/unit/test_mini_training.py"
+TRACKERS = "tests/integration/test_real_exporters.py"
 SONGS, S3 = "tests/end_to_end/test_prepare_recordings.py", "tests/storage/test_sweep_on_s3.py"
 RAY_UP, CLUSTER_FILES, JOBS = "tests/cluster/test_ray_up.py", "tests/unit/test_cluster_files.py", "tests/unit/test_jobs.py"
 DETACH = "timbre-ray run sweeps/mini-ablation.yaml --address http://127.0.0.1:8265 --detach"
@@ -34,13 +35,7 @@ EXCUSED: dict[str, dict[str, Excuse]] = {
     "README.md": {
         **_not_played("the six arms at their own size", DEMO, "make demo"),
         **_not_played("is the tests themselves", CI, "make test"),
-        **_not_played(INSTALLS, SONGS, "pip install 'timbre-ray[data]' && pip install --no-deps basic-pitch==0.4.0"),
         **_not_played(CLUSTER, RAY_UP, "ray up cluster.yaml", DETACH, LOGS),
-        **_not_played(INSTALLS, MINI, "apt-get install fluidsynth fluid-soundfont-gm && pip install 'timbre-ray[mini]'"),
-        **_not_played(
-            "trains for an hour", MINI, "python -m timbre_ray.mini --work DIR",
-            "torchrun --nproc-per-node 2 -m timbre_ray.mini unet --work DIR --keep WEIGHTS --threads 1",
-        ),
     },
     "docs/tutorial.md": {
         **_not_played(INSTALLS, CI, "make install && source .venv/bin/activate"),
@@ -51,6 +46,26 @@ EXCUSED: dict[str, dict[str, Excuse]] = {
         **_not_played(
             "the credentials of the test's own server are set", S3,
             "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... AWS_DEFAULT_REGION=...",
+        ),
+    },
+    "docs/how-to/prepare-recordings.md": {
+        **_not_played(INSTALLS, SONGS, "pip install 'timbre-ray[data]' && pip install --no-deps basic-pitch==0.4.0"),
+    },
+    "docs/how-to/trackers.md": {
+        **_not_played(INSTALLS, TRACKERS, "pip install optuna-dashboard", "pip install wandb mlflow-skinny aim"),
+        **_not_played("serves until it is stopped", TRACKERS, "optuna-dashboard results/my-search/optuna.log"),
+        **_not_played(
+            "serves until it is stopped", "tests/unit/test_exporters.py", "tensorboard --logdir results/mini-ablation/tensorboard"
+        ),
+    },
+    "docs/how-to/full-size.md": {
+        **_not_played(SAME, "docs/reference/commands.md", "timbre-ray export large-gpt2-lora --out my-flute"),
+    },
+    "docs/how-to/train-the-miniature.md": {
+        **_not_played(INSTALLS, MINI, "apt-get install fluidsynth fluid-soundfont-gm && pip install 'timbre-ray[mini]'"),
+        **_not_played(
+            "trains for an hour", MINI, "python -m timbre_ray.mini --work DIR",
+            "torchrun --nproc-per-node 2 -m timbre_ray.mini unet --work DIR --keep WEIGHTS --threads 1",
         ),
     },
     "docs/how-to/add-a-method.md": {
@@ -80,8 +95,8 @@ EXCUSED: dict[str, dict[str, Excuse]] = {
             SAME, "README.md", "timbre-ray init my-flute.yaml", "timbre-ray plan sweeps/mini-ablation.yaml",
             "timbre-ray status mini-ablation", "timbre-ray report mini-ablation --check",
             'timbre-ray generate --from large-gpt2-prior "A recording of a piano with sks flute." -n 4 -o out/',
-            "timbre-ray data prepare songs/ --out clips/my_flute",
         ),
+        **_not_played(SAME, "docs/how-to/prepare-recordings.md", "timbre-ray data prepare songs/ --out clips/my_flute"),
         **_not_played(
             SAME, "docs/storage.md", "timbre-ray status s3://bucket/prefix",
             "timbre-ray report mini-ablation --storage s3://bucket/prefix",

@@ -96,16 +96,6 @@ README = Scene(
         f'timbre-ray generate --from large-gpt2-prior "{PROMPT}" -n 4 -o out/': Act(
             says=("out/clip_0003.wav",), writes={"out/*": 8}, after=four_clips
         ),
-        "timbre-ray data prepare songs/ --out clips/my_flute": Act(
-            added=NO_FILTER, says=("3 songs to train on", "1 song held out"), writes=prepared("clips/my_flute", clips=4)
-        ),
-        "timbre-ray classifier train data/nsynth --rename keyboard=piano --folder 'chinese flute=data/flute' "
-        "--out classifiers/mine": Act(
-            says=("4 classes: bass, flute, piano, chinese flute", "120 epochs"), writes=CLASSIFIER
-        ),
-        "timbre-ray classifier evaluate classifiers/mine data/nsynth --folder 'chinese flute=data/flute' --out reports/mine": Act(
-            says=("By class", "chinese flute", "Report: reports/mine/report.md"), writes={"reports/mine/*": 5}
-        ),
     },
 )
 
@@ -175,6 +165,35 @@ ABLATION = Scene(
     },
 )
 
+RECORDINGS = Scene(
+    world=worlds.songs,
+    acts={
+        "timbre-ray data prepare songs/ --out clips/my_flute": Act(
+            added=NO_FILTER, says=("3 songs to train on", "1 song held out"), writes=prepared("clips/my_flute", clips=4)
+        ),
+    },
+)
+
+JUDGE = Scene(
+    world=worlds.checkout,
+    acts={
+        "timbre-ray classifier train data/nsynth --rename keyboard=piano --folder 'chinese flute=data/flute' "
+        "--out classifiers/mine": Act(
+            says=("4 classes: bass, flute, piano, chinese flute", "120 epochs"), writes=CLASSIFIER
+        ),
+        "timbre-ray classifier evaluate classifiers/mine data/nsynth --folder 'chinese flute=data/flute' --out reports/mine": Act(
+            says=("By class", "chinese flute", "Report: reports/mine/report.md"), writes={"reports/mine/*": 5}
+        ),
+    },
+)
+
+FULL_SIZE = Scene(
+    world=worlds.full_size,
+    acts={
+        "timbre-ray data prepare songs/ --out data/flute_v1": Act(added=NO_FILTER, writes=prepared("data/flute_v1", clips=4)),
+        "timbre-ray plan sweeps/ablation.yaml": Act(says=("36 trials: 0 keep, 36 run", "852", "459", "180.7 GB")),
+    },
+)
 
 REFERENCE = Scene(
     world="README.md",
@@ -195,7 +214,7 @@ REFERENCE = Scene(
             says=("my-flute: large-gpt2-lora after 2 steps",), writes=exported("my-flute")
         ),
         "timbre-ray classifier train data/nsynth --folder 'chinese flute=data/flute' --out classifiers/mine": Act(
-            before=remove("classifiers/mine"), says=("4 classes: bass, flute, keyboard, chinese flute",), writes=CLASSIFIER
+            says=("4 classes: bass, flute, keyboard, chinese flute",), writes=CLASSIFIER
         ),
         "timbre-ray classifier train data/nsynth --out classifiers/nsynth": Act(
             says=("3 classes: bass, flute, keyboard",), writes={"classifiers/nsynth/model.safetensors": 1}
@@ -209,7 +228,7 @@ REFERENCE = Scene(
             says=("By class", "keyboard"), writes={"reports/classifier/*": 5}
         ),
         "timbre-ray data prepare songs/*.mp3 --out clips/my_flute": Act(
-            before=remove("clips/my_flute"), added=NO_FILTER, says=("song_2.mp3", "song_3.mp3"),
+            added=NO_FILTER, says=("song_2.mp3", "song_3.mp3"),
             writes=prepared("clips/my_flute", clips=2, songs=2),
         ),
         "timbre-ray data prepare songs/ --out clips/my_flute --clip-seconds 2.56 --no-solo-filter": Act(
@@ -230,5 +249,8 @@ SCENES = {
     "docs/tutorial.md": TUTORIAL,
     "docs/storage.md": STORAGE,
     "docs/how-to/ablation.md": ABLATION,
+    "docs/how-to/prepare-recordings.md": RECORDINGS,
+    "docs/how-to/train-a-judge.md": JUDGE,
+    "docs/how-to/full-size.md": FULL_SIZE,
     "docs/reference/commands.md": REFERENCE,
 }

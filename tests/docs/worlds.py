@@ -56,6 +56,13 @@ def two_factors(folder: Path) -> None:
     make_small(folder / "sweeps" / "mini-factorial.yaml")
 
 
+def full_size(folder: Path) -> None:
+    """A checkout with songs of one flute and recordings of the other."""
+    copy_sweeps(folder)
+    songs(folder)
+    recordings(folder / "data" / "flute_v2", "chinese_flute_v2")
+
+
 def copy_sweeps(folder: Path) -> None:
     shutil.copytree(ROOT / "sweeps", folder / "sweeps")
 

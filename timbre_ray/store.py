@@ -93,9 +93,10 @@ class Store:
     ) -> Artifact:
         """The artifact, computed by ``produce(folder)`` unless it is published already.
 
-        When two processes ask at once, one computes and the other waits for it; of two hosts with a remote tier too. If ``produce``
-        raises, nothing is published, its folder is removed and the error goes on; the scratch folder stays, so that the next try
-        resumes. A damaged artifact is taken away and computed again. Where the disk fails in between, ``produce`` may be called again.
+        When two processes ask at once, one computes and the other waits for it; of two hosts with a remote tier too. If
+        ``produce`` raises, nothing is published, its folder is removed and the error goes on; the scratch folder stays, so
+        that the next try resumes. A damaged artifact is taken away and computed again. Where the disk fails in between,
+        ``produce`` may be called again.
         """
 
         def found_or_made() -> Artifact:
@@ -149,8 +150,8 @@ class Store:
         return here or (self.remote is not None and self.remote.has(stage, key))
 
     def confirm(self) -> None:
-        """Raises DamagedArtifactError if something that the trial (``attributed_to``) was given is no longer whole: it may have been
-        damaged before it was read, and what was made of it is not to be believed.
+        """Raises DamagedArtifactError if something that the trial (``attributed_to``) was given is no longer whole: it may have
+        been damaged before it was read, and what was made of it is not to be believed.
         """
         for stage, key in sorted(self._given):
             try:
@@ -211,8 +212,8 @@ class Store:
     def log(self, trial: str | None = None) -> list[dict[str, Any]]:
         """Every event of every process, or those of one trial, oldest first: event, stage, key, seconds, time (unix), pid, trial.
 
-        ``seconds`` is what computing the artifact took; for the event "reused" that is the time saved. A trial's own are read in a
-        time that does not grow with the number of trials.
+        ``seconds`` is what computing the artifact took; for the event "reused" that is the time saved. A trial's own are read in
+        a time that does not grow with the number of trials.
         """
         return self._log.read(trial)
 

@@ -77,8 +77,8 @@ def baseline(spec: TrialSpec, *, store: Store, device: str = "cpu") -> dict[str,
 def generate_from(
     spec: TrialSpec, prompt: str, *, step: int, num_clips: int, seed: int, out: Path, store: Store, device: str = "cpu"
 ) -> list[Path]:
-    """Plays a trial's weights after ``step`` steps: 16-bit WAV files in ``out``, each with a JSON file of its own that says what it is;
-    returns the paths of the WAV files. Raises FileExistsError if ``out`` holds anything: nothing is written over.
+    """Plays a trial's weights after ``step`` steps: 16-bit WAV files in ``out``, each with a JSON file of its own that says what
+    it is; returns the paths of the WAV files. Raises FileExistsError if ``out`` holds anything: nothing is written over.
     """
     check_free(out)
     spec = dataclasses.replace(spec, evaluate=dataclasses.replace(spec.evaluate, seed=seed))

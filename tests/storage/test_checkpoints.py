@@ -1,4 +1,4 @@
-"""A training whose node is gone goes on elsewhere: its checkpoint lies behind the URL too, one at a time, until it is of no use."""
+"""A training whose node is gone goes on elsewhere: its checkpoint lies behind the URL too, one at a time, while it is of use."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def write(path: Path, step: int) -> None:
 
 
 def sent(saved: Resumable, step: int, url: str) -> None:
-    """Writes a checkpoint at this step and waits until it is there. The one before it may still be under way: then it waits its turn, as
-    a training's later steps let it."""
+    """Writes a checkpoint at this step and waits until it is there. The one before it may still be under way: then it waits its
+    turn, as a training's later steps let it."""
     write(saved.path, step)
 
     def there() -> bool:
@@ -135,7 +135,8 @@ def test_a_url_that_fails_costs_no_training(tmp_path, bucket, monkeypatch):
 
     under_way = training()
     next(under_way)
-    with pytest.warns(UserWarning, match="checkpoint kept on this node alone: .*cannot upload"), pytest.raises(Leaving, match="spot"):
+    alone = "checkpoint kept on this node alone: .*cannot upload"
+    with pytest.warns(UserWarning, match=alone), pytest.raises(Leaving, match="spot"):
         saved.leave(under_way, Leaving("spot"), 2)
     assert checkpoint.reached(saved.path) == 2
 

@@ -1,4 +1,4 @@
-"""A whole sweep whose S3 server goes away: for a minute, and for longer than it is waited for. A second driver is refused meanwhile."""
+"""A sweep whose S3 server goes away: for a minute, and for longer than it is waited for. A second driver is refused meanwhile."""
 
 from __future__ import annotations
 

@@ -111,7 +111,11 @@ def test_generate_finds_the_first_seed_of_an_arm(sweep_file, monkeypatch):
     for trial in (second, first):
         evaluations = [{"step": 0}, {"step": 25}]
         write_record(
-            Path("results/small"), seed=trial.spec.seed, trial_id=trial.trial_id, spec=as_dict(trial.spec), evaluations=evaluations
+            Path("results/small"),
+            seed=trial.spec.seed,
+            trial_id=trial.trial_id,
+            spec=as_dict(trial.spec),
+            evaluations=evaluations,
         )
     asked = {}
 

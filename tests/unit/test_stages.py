@@ -174,7 +174,8 @@ def test_an_exported_trial_plays_in_the_stock_pipeline(tmp_path: Path) -> None:
 
 
 def test_half_precision_generates_what_single_does_nearly_and_trains_in_single(tmp_path: Path) -> None:
-    spec = dataclasses.replace(SPEC, backbone=BackboneSpec(dtype="bfloat16"), evaluate=dataclasses.replace(SPEC.evaluate, at_steps=(4,)))
+    evaluate = dataclasses.replace(SPEC.evaluate, at_steps=(4,))
+    spec = dataclasses.replace(SPEC, backbone=BackboneSpec(dtype="bfloat16"), evaluate=evaluate)
     store = Store(tmp_path / "store")
     list(run_trial(spec, store=store, score=lambda request: Scored(request, store)))
     half, single = TrialStages(spec, store, "cpu"), TrialStages(SPEC, store, "cpu")

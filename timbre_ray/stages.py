@@ -32,21 +32,12 @@ from timbre_ray.stage_keys import ScoreRequest, Stage, StageKeys
 from timbre_ray.store import Artifact, Store
 from timbre_ray.train.dreambooth import Examples, train
 from timbre_ray.train.teacher import Lesson, teach
+from timbre_ray.trial_progress import Progress
 
 #: Seconds between two checkpoints of a training under way.
 CHECKPOINT_EVERY_S = 60.0
 #: Class audio is drawn from seeds far from the evaluation's, or the prior would be trained on what is scored.
 CLASS_AUDIO_SEED = 7_000_000
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a trial stands: ``done`` of ``total`` units of a stage, with the values of its last unit."""
-
-    stage: str
-    done: int
-    total: int
-    values: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class TrialStages:

@@ -13,21 +13,10 @@ import soundfile
 from timbre_ray.evaluate.scorer import Pending, ScoreRequest, score_floor
 from timbre_ray.leaving import Leaving
 from timbre_ray.specs import TrialSpec, as_dict
-from timbre_ray.stages import Lazy, Progress, TrialStages
+from timbre_ray.stages import Lazy, TrialStages
 from timbre_ray.store import Store
+from timbre_ray.trial_progress import Evaluation, Progress
 from timbre_ray.whole import check_free, whole_folder
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The scored model after ``step`` Dreambooth steps."""
-
-    step: int
-    num_clips: int
-    metrics: dict[str, float]
-    confidences: dict[str, dict[str, float]]
-    audio: dict[str, str]  # prompt -> key of its generate artifact
-    losses: list[dict[str, float]]  # of every optimizer step so far
 
 
 def run_trial(

@@ -14,9 +14,9 @@ from benchmarks.measure import Figure, Row
 from timbre_ray.evaluate.scorer import ScoreRequest, score_clips
 from timbre_ray.methods import METHODS
 from timbre_ray.specs import ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec
-from timbre_ray.stages import Progress
 from timbre_ray.store import Store
 from timbre_ray.trial import run_trial
+from timbre_ray.trial_progress import Progress
 
 STEPS = 4
 SPEC = TrialSpec(

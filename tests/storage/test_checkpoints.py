@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from timbre_ray import remote_care, stages
+from timbre_ray import remote_care
 from timbre_ray.leaving import Leaving
 from timbre_ray.object_storage import ObjectStorage
 from timbre_ray.remote_tier import RemoteTier
@@ -21,6 +21,7 @@ from timbre_ray.specs import ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpe
 from timbre_ray.stages import TrialStages
 from timbre_ray.store import Store
 from timbre_ray.train import checkpoint
+from timbre_ray.trial_progress import Progress
 
 KEY = "dreambooth/k"
 SPEC = TrialSpec(
@@ -164,7 +165,7 @@ def test_a_trial_whose_node_is_wiped_goes_on_on_another_at_that_step(tmp_path, b
         list(whole.train(4))
         steps.clear()
 
-        def leave_at_3(progress: stages.Progress) -> None:
+        def leave_at_3(progress: Progress) -> None:
             if progress.stage == "dreambooth" and progress.done == 3:
                 raise Leaving("spot")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.test_report import ARMS, write_sweep
 
+from tests.unit.test_report import ARMS, write_sweep
 from timbre_ray import report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

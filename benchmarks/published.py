@@ -46,8 +46,8 @@ SIZES = {
         num_lora_parameters=567_296,
     ),
     "audioldm2-large": Published(
-        cross_attention_dim=(None, 768, 1024, None), transformer_layers_per_block=2, num_parameters=(712e6, 750e6), num_adapted=64,
-        num_lora_parameters=1_134_592,
+        cross_attention_dim=(None, 768, 1024, None), transformer_layers_per_block=2, num_parameters=(712e6, 750e6),
+        num_adapted=64, num_lora_parameters=1_134_592,
     ),
 }  # fmt: skip
 
@@ -66,8 +66,9 @@ def build_unet(size: Published, device: str | None = "meta") -> AudioLDM2UNet2DC
 
 def build_scheduler() -> DDIMScheduler:
     return DDIMScheduler(
-        beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
-    )
+        beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+        steps_offset=1,
+    )  # fmt: skip
 
 
 def write_checkpoint(folder: Path, name: str = "audioldm2", device: str = "cpu") -> int:
@@ -101,7 +102,8 @@ def build_pipeline(name: str, language_model: type[GPT2Model] | type[GPT2LMHeadM
         vae=vae, text_encoder=ClapModel(ClapConfig()), text_encoder_2=T5EncoderModel(t5),
         language_model=language_model(GPT2Config(max_new_tokens=8)),
         projection_model=AudioLDM2ProjectionModel(512, 1024, 768), unet=build_unet(SIZES[name], device=None),
-        tokenizer=AutoTokenizer.from_pretrained(MINI / "tokenizer"), tokenizer_2=AutoTokenizer.from_pretrained(MINI / "tokenizer_2"),
+        tokenizer=AutoTokenizer.from_pretrained(MINI / "tokenizer"),
+        tokenizer_2=AutoTokenizer.from_pretrained(MINI / "tokenizer_2"),
         feature_extractor=ClapFeatureExtractor(), scheduler=build_scheduler(), vocoder=SpeechT5HifiGan(vocoder),
     )  # fmt: skip
 

@@ -20,7 +20,9 @@ What was tried and what did not work: [log.md](log.md).
 
 def write(folder: Path) -> Path:
     """Reads every row's JSON in ``folder``; returns the README written beside them."""
-    found = sorted((json.loads(path.read_text()) for path in folder.glob("*.json")), key=lambda row: list(MODULES).index(row["row"]))
+    found = sorted(
+        (json.loads(path.read_text()) for path in folder.glob("*.json")), key=lambda row: list(MODULES).index(row["row"])
+    )
     lines = [HEAD, "| row | goal | found | repetitions | kind |", "|:--|:--|:--|--:|:--|"]
     for row in found:
         lines += _lines(row)

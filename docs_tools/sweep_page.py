@@ -15,8 +15,8 @@ from timbre_ray.sweep import _KEYS
 HEAD = """# Sweep files
 
 Written by `python -m docs_tools` from `timbre_ray/specs.py`, `ablation.py` and `run_specs.py`. A key's name ends in its unit
-where it has one (`_s` seconds, `_db` decibels). An unknown key, a wrong type or a value out of bounds is refused with the file, the
-key, the value and the nearest choice. Paths are looked up beside the sweep's file first.
+where it has one (`_s` seconds, `_db` decibels). An unknown key, a wrong type or a value out of bounds is refused with the file,
+the key, the value and the nearest choice. Paths are looked up beside the sweep's file first.
 
 A first line `# Question: ...` is kept as the report's title. The sections of the file:
 
@@ -37,14 +37,19 @@ def sweep_page() -> str:
         raise ValueError(f"docs_tools/sweep_page.py: SECTIONS={list(SECTIONS)}: must say what each of {list(_KEYS)} is")
     sections = [f"| `{name}` | {words} |" for name, words in SECTIONS.items()]
     table = "\n".join(["| section | what it holds |", "|:--|:--|", *sections])
-    groups = [*_groups("base", TrialSpec), *_groups("ablation", AblationSpec), *_groups("search", SearchSpec), *_groups("run", RunSpec)]
+    groups = [
+        *_groups("base", TrialSpec),
+        *_groups("ablation", AblationSpec),
+        *_groups("search", SearchSpec),
+        *_groups("run", RunSpec),
+    ]
     return HEAD + table + "\n\n" + "\n\n".join(groups) + "\n"
 
 
 def _groups(place: str, spec: type) -> Iterator[str]:
     """A heading and a table for a spec, and for each group beneath it."""
     fields = fields_of(spec)
-    rows = [_row(place, field) for field in fields if field.kind is not field.spec]  # a group that is always there has its heading
+    rows = [_row(place, field) for field in fields if field.kind is not field.spec]  # a group always there has its heading
     head = "| key | type | unit | default | meaning |\n|:--|:--|:--|:--|:--|"
     parts = [f"## {place}", _plain(doc_of(spec)), "\n".join([head, *rows]) if rows else ""]
     yield "\n\n".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""Where a backbone's weights lie: the miniature, a folder, or a hub id that is fetched once a node. Reads no weights, no torch."""
+"""Where a backbone's weights lie: the miniature, a folder, or a hub id fetched once a node. Reads no weights, no torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def resolved_backbone(spec: BackboneSpec, folder: Path, place: Callable[[str], s
         if found is not None:
             changes["name"] = str(found)
             if not (found / "model_index.json").is_file():
-                problems.append(f"{place('name')}={spec.name!r}: {found} has no model_index.json, so it holds no diffusers pipeline")
+                problems.append(
+                    f"{place('name')}={spec.name!r}: {found} has no model_index.json, so it holds no diffusers pipeline"
+                )
             elif spec.audiomae is None and not (found / "audiomae").is_dir():
                 problems.append(
                     f"{place('name')}={spec.name!r}: {found} has no audiomae folder; name its AudioMAE in "

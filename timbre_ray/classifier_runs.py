@@ -44,8 +44,8 @@ EVALUATION_SEED = 1000
 
 
 def train(
-    data: InstrumentDataSpec, spec: ClassifierSpec, *, out: Path, work: Path, audiomae: str = str(MINI_AUDIOMAE), device: str = "cpu",
-    command: str = "", say: Say = print,
+    data: InstrumentDataSpec, spec: ClassifierSpec, *, out: Path, work: Path, audiomae: str = str(MINI_AUDIOMAE),
+    device: str = "cpu", command: str = "", say: Say = print,
 ) -> list[Row]:  # fmt: skip
     """Writes a classifier's folder, whole or not at all; -> the log. Raises FileExistsError if ``out`` is there already.
 
@@ -117,7 +117,12 @@ def _windows(
 
 
 def _examples(
-    windows: Sequence[Window], num_mixtures: int, seed: Sequence[int], classes: Sequence[str], cache: FeatureCache, num_samples: int
+    windows: Sequence[Window],
+    num_mixtures: int,
+    seed: Sequence[int],
+    classes: Sequence[str],
+    cache: FeatureCache,
+    num_samples: int,
 ) -> Examples:
     singles = single_examples(windows, classes, cache, num_samples)
     return singles.joined(mixture_examples(draw_mixtures(windows, num_mixtures, seed), classes, cache, num_samples))

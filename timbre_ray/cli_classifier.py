@@ -45,7 +45,9 @@ def train(
     ] = None,
     audiomae: Annotated[
         str | None,
-        typer.Option(help="AudioMAE to listen through: a folder, an original .pth or a hub id in timm's layout; default: the miniature's."),
+        typer.Option(
+            help="AudioMAE to listen through: a folder, an original .pth or a hub id in timm's layout; default: the miniature's."
+        ),
     ] = None,
     work: Work = Path("store/classifier"),
     epochs: Annotated[int, typer.Option(help="Passes over the examples.")] = 120,

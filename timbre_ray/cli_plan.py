@@ -11,7 +11,7 @@ import typer
 from timbre_ray.quantities import duration, size
 
 if TYPE_CHECKING:
-    from timbre_ray.doctor import Finding
+    from timbre_ray.doctor.case import Finding
     from timbre_ray.estimate import Cost, Estimate, StageCount
     from timbre_ray.ledger import Difference
     from timbre_ray.sweep import Sweep

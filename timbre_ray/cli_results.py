@@ -13,12 +13,19 @@ from timbre_ray.object_storage import check_place
 if TYPE_CHECKING:
     from timbre_ray.status import SweepStatus
 
-COLUMNS = (("FAD", "fad_held_out", ".2f"), ("piano rank", "duet_partner_rank", ".1f"), ("piano alone", "partner_confidence", ".2f"))
+COLUMNS = (
+    ("FAD", "fad_held_out", ".2f"),
+    ("piano rank", "duet_partner_rank", ".1f"),
+    ("piano alone", "partner_confidence", ".2f"),
+)
 WIDTH = 150
 """Characters that a line of ``status`` needs; a narrower terminal wraps it."""
 
 Source = Annotated[
-    str, typer.Argument(metavar="SWEEP_OR_URL", help="Name of a sweep, folder of its results, its YAML, or the URL where it was run.")
+    str,
+    typer.Argument(
+        metavar="SWEEP_OR_URL", help="Name of a sweep, folder of its results, its YAML, or the URL where it was run."
+    ),
 ]
 Storage = Annotated[str | None, typer.Option(help="Folder or URL of the store; default: run.storage of the sweep.")]
 ResultsRoot = Annotated[Path, typer.Option("--results", help="Folder that holds the results of the sweeps.")]
@@ -77,7 +84,9 @@ def report(
         places = finished.whereabouts(source, results, storage)
         if len(places) > 1:
             names = ", ".join(place.name for place in places)
-            raise ValueError(f"{source}: several sweeps lie there; name one: timbre-ray report NAME --storage {source} (NAME: {names})")
+            raise ValueError(
+                f"{source}: several sweeps lie there; name one: timbre-ray report NAME --storage {source} (NAME: {names})"
+            )
         (place,) = places
         if place.url:
             finished.fetch_results(place.name, place.results, place.url)

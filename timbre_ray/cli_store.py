@@ -48,8 +48,8 @@ def verify(storage: Root = "store") -> None:
         typer.echo(f"{num} artifacts, {bad} bad")
         if bad:
             typer.echo(
-                "Remove the folder (behind a URL: artifact.json) of a bad one: the next trial that needs it computes it again. A finished "
-                "trial does not run again unless its record below results/<sweep>/trials is removed too.",
+                "Remove the folder (behind a URL: artifact.json) of a bad one: the next trial that needs it computes it again. "
+                "A finished trial does not run again unless its record below results/<sweep>/trials is removed too.",
                 err=True,
             )
             raise typer.Exit(1)
@@ -74,7 +74,9 @@ def du(storage: Root = "store") -> None:
 @app.command()
 def gc(
     storage: Root = "store",
-    days: Annotated[float, typer.Option(min=0, help="Checkpoints, and uploads behind a URL, that nobody touched for longer are garbage.")] = 30,
+    days: Annotated[
+        float, typer.Option(min=0, help="Checkpoints, and uploads behind a URL, that nobody touched for longer are garbage.")
+    ] = 30,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it.")] = False,
 ) -> None:
     """List what killed processes left behind and old checkpoints of stages that were never finished. Artifacts always stay.

@@ -17,7 +17,7 @@ VERSIONS = {
 
 @functools.lru_cache(maxsize=8)
 def backbone_digest(spec: BackboneSpec) -> str:
-    """Of folders: SHA-256 over their parts, wherever they lie; of a hub id: its name and revision; and of what is not the default."""
+    """Of folders: SHA-256 over their parts, wherever they lie; of a hub id: name and revision; and of what is not the default."""
     audiomae = f"+{_weights_digest(spec.audiomae, None)}" if spec.audiomae else ""
     return _weights_digest(spec.name, spec.revision) + audiomae + (f"+{spec.dtype}" if spec.dtype != "float32" else "")
 

@@ -1,4 +1,4 @@
-"""A name below a URL that one process holds at a time: renewed while it lives, free again soon after it died. Standard library only."""
+"""A name below a URL that one process holds at a time: renewed while it lives, free soon after it died. Standard library only."""
 
 from __future__ import annotations
 

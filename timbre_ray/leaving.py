@@ -4,6 +4,6 @@ from __future__ import annotations
 
 
 class Leaving(Exception):
-    """This process was told to leave. Raised by a trial's ``on_progress``: the training under way writes its checkpoint at the step
-    it has reached, nothing half done is published, and the exception goes on to whoever runs the trial.
+    """This process was told to leave. Raised by a trial's ``on_progress``: the training under way writes its checkpoint at the
+    step it has reached, nothing half done is published, and the exception goes on to whoever runs the trial.
     """

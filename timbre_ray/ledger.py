@@ -67,8 +67,8 @@ class Ledger:
         return names
 
     def sync(self) -> None:
-        """Pulls, and gives the mirror what it lacks: records of runs before there was one, and of trials that finished while it could
-        not be reached."""
+        """Pulls, and gives the mirror what it lacks: records of runs before there was one, and of trials that finished while
+        it could not be reached."""
         finished = [record for record in self.trials() if record["status"] == "finished"] if self._mirror else []
         there = self.pull()
         if self._mirror is None:

@@ -20,9 +20,10 @@ FLOAT32 = 4  # bytes
 ADAMW_STATES = 2
 #: The optimizer's and the CUDA graph's own (models/cuda_graphs.py).
 GRADIENTS = 2
-#: What a training step keeps for its backward pass, as shares of the U-Net's weights in float32: of any batch, and of each clip of 10.24 s.
-#: In float32 it is counted over the tensors that autograd saves (1.20 at the base shape, 1.51 at the large one). Under autocast the
-#: weights' casts are kept too; read off the large shape on an H100 (reports/speed, "Every method"), rounded up.
+#: What a training step keeps for its backward pass, as shares of the U-Net's weights in float32: of any batch, and of
+#: each clip of 10.24 s. In float32 it is counted over the tensors that autograd saves (1.20 at the base shape, 1.51 at
+#: the large one). Under autocast the weights' casts are kept too; read off the large shape on an H100 (reports/speed,
+#: "Every method"), rounded up.
 ACTIVATIONS = {"no": (0.0, 1.5), "bf16": (0.6, 0.25), "fp16": (0.6, 0.25)}
 AUDIOMAE_PARAMETERS = 86_000_000  # ViT-B/16
 PUBLISHED_FRAMES, FRAMES_PER_S = 1024, 100
@@ -97,9 +98,9 @@ def clip_seconds(spec: BackboneSpec) -> float:
 def training_memory(spec: TrialSpec, size: ModelSize) -> int | None:
     """Bytes on the device that one trial needs at its peak, roughly; None where the adapter's size is not known.
 
-    Either the whole pipeline before training; or the copy of the U-Net that trains with its gradients, AdamW's states and the activations
-    of a batch, and beside it the U-Net that plays what is scored meanwhile. Sampling keeps no activations; what it needs is taken to
-    fit where training's were.
+    Either the whole pipeline before training; or the copy of the U-Net that trains with its gradients, AdamW's states and the
+    activations of a batch, and beside it the U-Net that plays what is scored meanwhile. Sampling keeps no activations; what it
+    needs is taken to fit where training's were.
     """
     trained = size.trained(spec.dreambooth)
     if trained is None:

@@ -1,4 +1,4 @@
-"""Waiting for a disk that fails for a while: a network folder whose server is away answers again, and nothing is lost meanwhile."""
+"""Waiting for a disk that fails for a while: a network folder whose server is away answers again, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def patiently(call: Callable[[], T], *, place: Path | str, what: str, patience_s: float) -> T:
-    """``call()``, repeated with growing pauses while the disk fails. Raises StorageError, which names ``place``, after ``patience_s``.
+    """``call()``, repeated with growing pauses while the disk fails. Raises StorageError, naming ``place``, after ``patience_s``.
 
     what: the operation in words, as in "cannot publish encode/k".
     """
@@ -46,8 +46,8 @@ def patiently(call: Callable[[], T], *, place: Path | str, what: str, patience_s
             left = deadline - time.monotonic()
             if left <= 0:
                 raise StorageError(
-                    f"{place}: cannot {what} for {patience_s:g} s (run.storage_patience_s): {error}. Is the disk mounted, and does "
-                    "its server answer? What was finished is kept; the same command goes on from there"
+                    f"{place}: cannot {what} for {patience_s:g} s (run.storage_patience_s): {error}. Is the disk mounted, and "
+                    "does its server answer? What was finished is kept; the same command goes on from there"
                 ) from error
         time.sleep(min(pause, left))
         pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -21,9 +21,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from timbre_ray.artifact_files import MANIFEST
 from timbre_ray.lease import Lease
 from timbre_ray.object_storage import NoObjectError, ObjectStorage, check_place, folder_of, is_url
-from timbre_ray.store import MANIFEST, Store
+from timbre_ray.store import Store
 
 DEFAULT_CACHE = "~/.cache/timbre-ray"
 _NUM_TRANSFERS = 8

@@ -55,19 +55,23 @@ class RunSpec(_Strict):
     time_budget_s: float | None = None
     """The sweep starts nothing new after this many seconds; None: no limit."""
     storage: str = "store"
-    """Folder of the artifacts, from the working folder, that every node must see; or ``s3://bucket/prefix``, ``gs://bucket/prefix``."""
+    """Folder of the artifacts, from the working folder, that every node must see; or
+    ``s3://bucket/prefix``, ``gs://bucket/prefix``."""
     storage_patience_s: float = PATIENCE_S
-    """For how long a failing read or write of ``storage`` or ``results`` is repeated, with growing pauses, before its trial fails."""
+    """For how long a failing read or write of ``storage`` or ``results`` is repeated, with growing pauses, before its
+    trial fails."""
     cache: str = "~/.cache/timbre-ray"
     """Where ``storage`` is a URL: folder of a node's copies."""
     results: str = "results"
     """Folder of the ledgers, from the working folder; where ``storage`` is a URL they lie below that too."""
     exporters: tuple[Literal["wandb", "mlflow", "aim"], ...] = ()
-    """Where losses and scores go beside the ledger and TensorBoard (packages: wandb, mlflow-skinny, aim); one that fails is switched
-    off and harms no sweep."""
+    """Where losses and scores go beside the ledger and TensorBoard (packages: wandb, mlflow-skinny, aim); one that fails is
+    switched off and harms no sweep."""
 
     def __post_init__(self) -> None:
-        at_least = {"num_scorers": 1, "threads": 1, "max_failures": 0, "max_concurrent": 1, "time_budget_s": 0, "storage_patience_s": 0}
+        at_least = {
+            "num_scorers": 1, "threads": 1, "max_failures": 0, "max_concurrent": 1, "time_budget_s": 0, "storage_patience_s": 0,
+        }  # fmt: skip
         for name, bound in at_least.items():
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), bound)

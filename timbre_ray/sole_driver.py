@@ -24,7 +24,7 @@ _ID_FILE = ".driver"
 
 @contextlib.contextmanager
 def alone(results: Path, storage: str, *, patience_s: float, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Within the block no other driver runs the sweep of these results; yields a check that raises RuntimeError if one does after all.
+    """No other driver runs the sweep of these results within the block; yields a check: RuntimeError if one does after all.
 
     Raises RuntimeError if one does already. The lock is the system's: kill -9 frees it. A lease that a dead driver left is taken
     over, at once where it was of this very folder, else when it was not renewed for a while.

@@ -39,9 +39,11 @@ class BackboneSpec(_Strict):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClipsSpec(_Strict):
     path: str
-    """Folder of recordings (plain, or written by ``data prepare``), or ``mini:NAME`` for a shipped set (``clip_sets.SHIPPED``)."""
+    """Folder of recordings (plain, or written by ``data prepare``), or ``mini:NAME`` for a shipped set
+    (``clip_sets.SHIPPED``)."""
     held_out: str | None = None
-    """Folder of recordings to score against. None: the shipped set's or prepared folder's own, else the last quarter of ``path``."""
+    """Folder of recordings to score against. None: the shipped set's or prepared folder's own, else the
+    last quarter of ``path``."""
     token: str = "sks"
     """The rare token that names the new timbre (Dreambooth)."""
     instrument: str = "flute"
@@ -155,10 +157,12 @@ class EvaluateSpec(_Strict):
     fad: tuple[EmbedderName, ...] = ("vggish",)
     """Embedders of the distances; the first one's carry no suffix, the others' are ``fad_held_out/clap`` and the like."""
     classifier: str = "mini"
-    """Judge of the instruments: the miniature's, or a folder written by ``timbre-ray classifier train``. Its digest is the identity."""
+    """Judge of the instruments: the miniature's, or a folder written by ``timbre-ray classifier train``.
+    Its digest is the identity."""
 
     vggish: str = "mini"
-    """VGGish of the distances: the miniature's, or a ``.pth`` or ``.safetensors`` with torchvggish's names. Likewise by digest."""
+    """VGGish of the distances: the miniature's, or a ``.pth`` or ``.safetensors`` with torchvggish's
+    names. Likewise by digest."""
 
     def __post_init__(self) -> None:
         _at_least("num_clips", self.num_clips, 2)

@@ -167,7 +167,9 @@ class StageKeys:
         spec = {k: v for k, v in as_dict(settings).items() if k not in left_out}
         if settings.train_language_model:
             spec["loa"] = self.spec.teacher.loa  # the ground truth that GPT-2 is now and then replaced by
-        spec |= {"step": step, "seed": self.spec.seed, "instance": self.prompts.instance, "prior": prior.prompt if prior else None}
+        spec |= {
+            "step": step, "seed": self.spec.seed, "instance": self.prompts.instance, "prior": prior.prompt if prior else None,
+        }  # fmt: skip
         inputs = (self.backbone, self.encode.key, taught.key if taught else "", prior.key if prior else "")
         before = max((s for s in self.spec.evaluate.at_steps if s < step), default=0)
         return self._stage("dreambooth", spec, *inputs, variant=_variant(settings), work=self.clips_trained(step - before))

@@ -32,21 +32,12 @@ from timbre_ray.stage_keys import ScoreRequest, Stage, StageKeys
 from timbre_ray.store import Artifact, Store
 from timbre_ray.train.dreambooth import Examples, train
 from timbre_ray.train.teacher import Lesson, teach
+from timbre_ray.trial_progress import Progress
 
 #: Seconds between two checkpoints of a training under way.
 CHECKPOINT_EVERY_S = 60.0
 #: Class audio is drawn from seeds far from the evaluation's, or the prior would be trained on what is scored.
 CLASS_AUDIO_SEED = 7_000_000
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a trial stands: ``done`` of ``total`` units of a stage, with the values of its last unit."""
-
-    stage: str
-    done: int
-    total: int
-    values: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class TrialStages:
@@ -134,7 +125,9 @@ class TrialStages:
         if stage is None:
             return None
         target = self.encode()
-        mixture = self.mixture_audio(self.prompts.partner, self.spec.dreambooth.mixture_gain_db) if spec.mixture_weight > 0 else None
+        mixture = (
+            self.mixture_audio(self.prompts.partner, self.spec.dreambooth.mixture_gain_db) if spec.mixture_weight > 0 else None
+        )
 
         def lesson(artifact: Artifact, prompt: str) -> Lesson:
             loa = load_file(artifact.file("encoded.safetensors"))[f"loa_{spec.loa}"].to(self.device)
@@ -148,7 +141,9 @@ class TrialStages:
             for row in teach(gpt2, lesson(target, self.prompts.instance), second, spec, seed=self.spec.seed):
                 losses.append(row)
                 self.progress("teach", len(losses), num_steps, loss=row["loss"])
-            save_file({k: v.contiguous() for k, v in gpt2.transformer.state_dict().items()}, folder / "language_model.safetensors")
+            save_file(
+                {k: v.contiguous() for k, v in gpt2.transformer.state_dict().items()}, folder / "language_model.safetensors"
+            )
             (folder / "losses.json").write_text(json.dumps(losses))
 
         return self._compute(stage, produce)
@@ -165,7 +160,9 @@ class TrialStages:
         """A prompt as GPT-2 and T5 see it; computed once for every language model, whatever trial asks."""
 
         def produce(folder: Path) -> None:
-            save_file(self.backbone.embed(prompt, self.language_model(source), pad_to).tensors(), folder / "embeddings.safetensors")
+            save_file(
+                self.backbone.embed(prompt, self.language_model(source), pad_to).tensors(), folder / "embeddings.safetensors"
+            )
 
         artifact = self._compute(self.keys.prompt(prompt, source.key if source else "", pad_to), produce)
         return Embeddings(**load_file(artifact.file("embeddings.safetensors"), device=self.device))
@@ -209,7 +206,9 @@ class TrialStages:
             remembered = self._examples(prior.stage, prior.key, prior.prompt) if prior else None
             saved = Resumable(self.store, "dreambooth", run_key)
             # One beyond a step whose weights are wanted and not there is of no use.
-            reached = saved.take(lambda at: all(s >= at or self.store.is_whole("dreambooth", self.dreambooth_key(s)) for s in wanted))
+            reached = saved.take(
+                lambda at: all(s >= at or self.store.is_whole("dreambooth", self.dreambooth_key(s)) for s in wanted)
+            )
             history: list[dict[str, float]] = []
             clock = time.perf_counter()
             self.backbone.set_aside()

@@ -13,18 +13,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import hashlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
+from timbre_ray.artifact_files import MANIFEST, NAME, damage_of, publish, write_manifest
 from timbre_ray.object_storage import PATIENCE_S
 from timbre_ray.patience import patiently
 from timbre_ray.specs import digest
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
     from timbre_ray.remote_tier import RemoteTier
 
 T = TypeVar("T")
-
-MANIFEST = "artifact.json"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class ArtifactNotFoundError(KeyError):
@@ -93,9 +89,10 @@ class Store:
     ) -> Artifact:
         """The artifact, computed by ``produce(folder)`` unless it is published already.
 
-        When two processes ask at once, one computes and the other waits for it; of two hosts with a remote tier too. If ``produce``
-        raises, nothing is published, its folder is removed and the error goes on; the scratch folder stays, so that the next try
-        resumes. A damaged artifact is taken away and computed again. Where the disk fails in between, ``produce`` may be called again.
+        When two processes ask at once, one computes and the other waits for it; of two hosts with a remote tier too. If
+        ``produce`` raises, nothing is published, its folder is removed and the error goes on; the scratch folder stays, so
+        that the next try resumes. A damaged artifact is taken away and computed again. Where the disk fails in between,
+        ``produce`` may be called again.
         """
 
         def found_or_made() -> Artifact:
@@ -128,7 +125,7 @@ class Store:
             self._fetch(self.remote, stage, key)
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            damage = _damage(folder, manifest["files"])
+            damage = damage_of(folder, manifest["files"])
         except FileNotFoundError:
             place = self.remote.storage.url if self.remote else self.root
             raise ArtifactNotFoundError(
@@ -149,8 +146,8 @@ class Store:
         return here or (self.remote is not None and self.remote.has(stage, key))
 
     def confirm(self) -> None:
-        """Raises DamagedArtifactError if something that the trial (``attributed_to``) was given is no longer whole: it may have been
-        damaged before it was read, and what was made of it is not to be believed.
+        """Raises DamagedArtifactError if something that the trial (``attributed_to``) was given is no longer whole: it may have
+        been damaged before it was read, and what was made of it is not to be believed.
         """
         for stage, key in sorted(self._given):
             try:
@@ -211,8 +208,8 @@ class Store:
     def log(self, trial: str | None = None) -> list[dict[str, Any]]:
         """Every event of every process, or those of one trial, oldest first: event, stage, key, seconds, time (unix), pid, trial.
 
-        ``seconds`` is what computing the artifact took; for the event "reused" that is the time saved. A trial's own are read in a
-        time that does not grow with the number of trials.
+        ``seconds`` is what computing the artifact took; for the event "reused" that is the time saved. A trial's own are read in
+        a time that does not grow with the number of trials.
         """
         return self._log.read(trial)
 
@@ -225,12 +222,12 @@ class Store:
             produce(folder)
             seconds = round(time.perf_counter() - started, 3)
             self.confirm()
-            _write_manifest(folder, {"stage": stage, "key": key, "description": dict(description), "seconds": seconds})
+            write_manifest(folder, {"stage": stage, "key": key, "description": dict(description), "seconds": seconds})
             if self.remote and not self.remote.publish(stage, key, folder):
                 shutil.rmtree(folder)  # another host was faster: its result is everybody's, as a GPU's may differ by a rounding
                 folder.mkdir()
                 self.remote.fetch(stage, key, folder)
-            _publish(folder, published)
+            publish(folder, published)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self._place("scratch", stage, key), ignore_errors=True)
@@ -246,7 +243,7 @@ class Store:
             folder.mkdir(parents=True)
             try:
                 remote.fetch(stage, key, folder)
-                _publish(folder, self._place("artifacts", stage, key))
+                publish(folder, self._place("artifacts", stage, key))
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -256,11 +253,6 @@ class Store:
     def _give(self, stage: str, key: str) -> None:
         if self.trial is not None:
             self._given.add((stage, key))
-
-    def _reuse(self, stage: str, key: str) -> Artifact:
-        artifact = self.get(stage, key)
-        self._record("reused", artifact)
-        return artifact
 
     def _take_away(self, stage: str, key: str) -> None:
         """Removes what is damaged, if anything is there; the caller holds the lock. Renamed first: readers see all or nothing."""
@@ -278,72 +270,10 @@ class Store:
 
     def _place(self, kind: str, stage: str, key: str) -> Path:
         for name in (stage, key):
-            assert _NAME.fullmatch(name), f"{stage}/{key}: stage and key become folder names"
+            assert NAME.fullmatch(name), f"{stage}/{key}: stage and key become folder names"
         return self.root / kind / stage / key
 
 
 def stage_key(stage: str, version: int, spec: Mapping[str, Any], inputs: Sequence[str]) -> str:
     """Key of a stage's result: its name, the version of its code, the part of the spec it reads, the keys of its inputs."""
     return digest({"stage": stage, "version": version, "spec": dict(spec), "inputs": list(inputs)})
-
-
-
-
-def _write_manifest(folder: Path, entry: dict[str, Any]) -> None:
-    """Writes artifact.json."""
-    files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        files[path.relative_to(folder).as_posix()] = {"sha256": _sha256(path), "bytes": path.stat().st_size}
-    assert MANIFEST not in files, f"{folder}: a stage must not write {MANIFEST} itself"
-    entry |= {"created": time.time(), "files": files}
-    (folder / MANIFEST).write_text(json.dumps(entry, indent=1), encoding="utf-8")
-
-
-def _publish(folder: Path, published: Path) -> None:
-    """One rename, once all of the folder is on the disk."""
-    for path in (*folder.rglob("*"), folder):
-        _fsync(path)
-    published.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(folder, published)
-    _fsync(published.parent)
-
-
-#: Files that this process found whole, by path, size and times: a file is read for its digest once a process.
-_found_whole: set[tuple[Path, int, int, int]] = set()
-
-
-def leads_out(folder: Path, name: str) -> bool:
-    """True for a file's name in an artifact.json that is no place below the artifact's folder."""
-    parts = PurePosixPath(name)
-    return parts.is_absolute() or ".." in parts.parts or not (folder / name).resolve().is_relative_to(folder.resolve())
-
-
-def _damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """What is wrong with the first file that is not as it was published."""
-    for name, entry in files.items():
-        path = folder / name
-        if leads_out(folder, name):
-            return f"{name} leads out of the artifact's folder; it was not read"
-        if not path.is_file():
-            return f"{name} is missing"
-        stat = path.stat()
-        seen = (path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-        if seen in _found_whole:
-            continue
-        if stat.st_size != entry["bytes"] or _sha256(path) != entry["sha256"]:
-            return f"{name} is not what was published (another digest)"
-        _found_whole.add(seen)
-    return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

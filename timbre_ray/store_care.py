@@ -13,7 +13,8 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from timbre_ray.store import _NAME, MANIFEST, Store, leads_out
+from timbre_ray.artifact_files import MANIFEST, NAME, leads_out
+from timbre_ray.store import Store
 
 DAY_S = 86_400.0
 
@@ -126,7 +127,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, str, Path]]:
     """(stage, key, folder) of each folder two levels down. A link, or a name that no stage or key has, is none of the store's."""
     for stage in sorted(_folders(folder)):
         for entry in sorted(_folders(stage)):
-            if _NAME.fullmatch(stage.name) and _NAME.fullmatch(entry.name):
+            if NAME.fullmatch(stage.name) and NAME.fullmatch(entry.name):
                 yield stage.name, entry.name, entry
 
 

@@ -13,21 +13,10 @@ import soundfile
 from timbre_ray.evaluate.scorer import Pending, ScoreRequest, score_floor
 from timbre_ray.leaving import Leaving
 from timbre_ray.specs import TrialSpec, as_dict
-from timbre_ray.stages import Lazy, Progress, TrialStages
+from timbre_ray.stages import Lazy, TrialStages
 from timbre_ray.store import Store
+from timbre_ray.trial_progress import Evaluation, Progress
 from timbre_ray.whole import check_free, whole_folder
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The scored model after ``step`` Dreambooth steps."""
-
-    step: int
-    num_clips: int
-    metrics: dict[str, float]
-    confidences: dict[str, dict[str, float]]
-    audio: dict[str, str]  # prompt -> key of its generate artifact
-    losses: list[dict[str, float]]  # of every optimizer step so far
 
 
 def run_trial(
@@ -77,8 +66,8 @@ def baseline(spec: TrialSpec, *, store: Store, device: str = "cpu") -> dict[str,
 def generate_from(
     spec: TrialSpec, prompt: str, *, step: int, num_clips: int, seed: int, out: Path, store: Store, device: str = "cpu"
 ) -> list[Path]:
-    """Plays a trial's weights after ``step`` steps: 16-bit WAV files in ``out``, each with a JSON file of its own that says what it is;
-    returns the paths of the WAV files. Raises FileExistsError if ``out`` holds anything: nothing is written over.
+    """Plays a trial's weights after ``step`` steps: 16-bit WAV files in ``out``, each with a JSON file of its own that says what
+    it is; returns the paths of the WAV files. Raises FileExistsError if ``out`` holds anything: nothing is written over.
     """
     check_free(out)
     spec = dataclasses.replace(spec, evaluate=dataclasses.replace(spec.evaluate, seed=seed))

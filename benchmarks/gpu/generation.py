@@ -56,7 +56,9 @@ def measure(repeats: int, size: str = model.SIZE, sampler: SamplerSpec = SAMPLER
             found[side].append(rate())
     ratios = tuple(o / t for o, t in zip(found["ours"], found["theirs"], strict=True))
     return [
-        Figure(name="clips per second, times theirs", values=ratios, goal=4.0, sides={"theirs_clips_per_s": tuple(found["theirs"])}),
+        Figure(
+            name="clips per second, times theirs", values=ratios, goal=4.0, sides={"theirs_clips_per_s": tuple(found["theirs"])}
+        ),
         Figure(name="ours", values=tuple(found["ours"]), unit="clips/s"),
     ]
 
@@ -64,9 +66,10 @@ def measure(repeats: int, size: str = model.SIZE, sampler: SamplerSpec = SAMPLER
 def row(name: str, size: str) -> Row:
     return Row(
         name=name, title=f"Generation, {size}", needs_gpu=True, measure=functools.partial(measure, size=size),
-        setup=f"Random weights in the published shapes, clips of 10.24 s, {SAMPLER.num_inference_steps} steps of DDIM with guidance "
-        f"{SAMPLER.guidance_scale}, vocoder, bfloat16 on both sides; ours {OURS_CLIPS} clips of one prompt at once, theirs "
-        f"{THEIR_CLIPS} by AudioLDM2Pipeline.__call__ one by one. Both read the prompt themselves; ours records its CUDA graph in the time.",
+        setup=f"Random weights in the published shapes, clips of 10.24 s, {SAMPLER.num_inference_steps} steps of DDIM with "
+        f"guidance {SAMPLER.guidance_scale}, vocoder, bfloat16 on both sides; ours {OURS_CLIPS} clips of one prompt at "
+        f"once, theirs {THEIR_CLIPS} by AudioLDM2Pipeline.__call__ one by one. Both read the prompt themselves; ours "
+        "records its CUDA graph in the time.",
     )  # fmt: skip
 
 

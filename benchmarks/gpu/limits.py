@@ -116,7 +116,11 @@ def measure_training(rate: float, copied: float, size: str, repeats: int) -> lis
         floor = max(batch * flops / (rate * 1e12), moved / (copied * 1e12))
         figures += [
             Figure(name=f"training, {batch} at once, over the matrix rate", values=tuple(a / rate for a in achieved)),
-            Figure(name=f"training, {batch} at once, time over its floor", values=tuple(s / floor for s in gaps), sides={"s": tuple(gaps)}),
+            Figure(
+                name=f"training, {batch} at once, time over its floor",
+                values=tuple(s / floor for s in gaps),
+                sides={"s": tuple(gaps)},
+            ),
         ]
     lora = step_seconds(training(backbone, examples, 4, method="lora"))
     return [*figures, Figure(name="operations of one clip's step", values=(flops / 1e12,), unit="TFLOP", kind="computed"),
@@ -133,24 +137,32 @@ def measure_generation(rate: float, copied: float, size: str, repeats: int) -> l
         unets = {"plain": backbone.unet, "graph": cuda_graphs.for_generation(backbone.unet, backbone.device)}
         results = {name: generating(backbone, unet, pair, batch) for name, unet in unets.items()}  # warm, and compared
         times = {
-            name: tuple(model.seconds(lambda unet=unet: generating(backbone, unet, pair, batch)) / DENOISING_STEPS for _ in range(repeats))
+            name: tuple(
+                model.seconds(lambda unet=unet: generating(backbone, unet, pair, batch)) / DENOISING_STEPS for _ in range(repeats)
+            )
             for name, unet in unets.items()
-        }  # fmt: skip
+        }
         floor = max(batch * flops / (rate * 1e12), moved / (copied * 1e12))
         difference = float((results["plain"] - results["graph"]).norm() / results["plain"].norm())
         name = f"generation, {batch} at once"
         figures += [
             Figure(name=f"{name}, over the matrix rate", values=tuple(batch * flops / 1e12 / s / rate for s in times["graph"])),
-            Figure(name=f"{name}, time over its floor", values=tuple(s / floor for s in times["graph"]), sides={"s": times["graph"]}),
+            Figure(
+                name=f"{name}, time over its floor", values=tuple(s / floor for s in times["graph"]), sides={"s": times["graph"]}
+            ),
             Figure(name=f"{name}, relative difference from the plain calls", values=(difference,)),
             speedup(f"{name}, the graph, times faster than the plain calls", times["graph"], times["plain"], None),
         ]
-    return [*figures, Figure(name="operations of one clip's denoising step, guided", values=(flops / 1e12,), unit="TFLOP", kind="computed")]
+    return [
+        *figures,
+        Figure(name="operations of one clip's denoising step, guided", values=(flops / 1e12,), unit="TFLOP", kind="computed"),
+    ]
 
 
 ROW = Row(
     name="gpu-limits", title=f"Limits, {model.SIZE}", measure=measure, needs_gpu=True,
-    setup="Random weights in the published shapes, 10.24 s, bfloat16 (autocast over float32 weights in training). Operations are counted by "
-    "PyTorch's FlopCounterMode; the floor is the larger of operations over the matrix rate and bytes over the copy rate, of which only "
-    "those of the weights (and, in training, of AdamW's moments) are counted, not those of activations.",
+    setup="Random weights in the published shapes, 10.24 s, bfloat16 (autocast over float32 weights in training). "
+    "Operations are counted by PyTorch's FlopCounterMode; the floor is the larger of operations over the matrix rate and "
+    "bytes over the copy rate, of which only those of the weights (and, in training, of AdamW's moments) are counted, "
+    "not those of activations.",
 )  # fmt: skip

@@ -14,9 +14,9 @@ from benchmarks.measure import Figure, Row
 from timbre_ray.evaluate.scorer import ScoreRequest, score_clips
 from timbre_ray.methods import METHODS
 from timbre_ray.specs import ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec
-from timbre_ray.stages import Progress
 from timbre_ray.store import Store
 from timbre_ray.trial import run_trial
+from timbre_ray.trial_progress import Progress
 
 STEPS = 4
 SPEC = TrialSpec(
@@ -81,7 +81,11 @@ def measure(repeats: int, size: str = model.SIZE) -> list[Figure]:
             gaps = tuple(b - a for a, b in zip(peaks.steps, peaks.steps[1:], strict=False))
             figures += [
                 Figure(name=f"{method}, peak while it trains", values=(peaks.gb["dreambooth"],), unit="GB"),
-                Figure(name=f"{method}, peak of all else", values=(max(gb for s, gb in peaks.gb.items() if s != "dreambooth"),), unit="GB"),
+                Figure(
+                    name=f"{method}, peak of all else",
+                    values=(max(gb for s, gb in peaks.gb.items() if s != "dreambooth"),),
+                    unit="GB",
+                ),
                 Figure(name=f"{method}, a training step", values=gaps, unit="s"),
             ]
             shutil.rmtree(store.root / "artifacts" / "dreambooth")  # a fine-tuned U-Net is 3 GB
@@ -90,6 +94,7 @@ def measure(repeats: int, size: str = model.SIZE) -> list[Figure]:
 
 ROW = Row(
     name="gpu-methods", title=f"Every method, {model.SIZE}", measure=measure, needs_gpu=True,
-    setup=f"Whole trials without Ray: random weights in the published shapes, 10.24 s, bfloat16, {STEPS} steps of four accumulated "
-    "clips. Memory is that of tensors; all else is encoding, teacher forcing, reading prompts and generating four clips at once.",
+    setup=f"Whole trials without Ray: random weights in the published shapes, 10.24 s, bfloat16, {STEPS} steps of four "
+    "accumulated clips. Memory is that of tensors; all else is encoding, teacher forcing, reading prompts and "
+    "generating four clips at once.",
 )  # fmt: skip

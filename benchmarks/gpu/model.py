@@ -43,8 +43,8 @@ _built: dict[tuple[str, str], Backbone] = {}
 
 
 def load(size: str, dtype: str = "float32") -> Backbone:
-    """Random weights, built where they are used. The others that a row before this one asked for go aside, or their memory would be
-    counted too."""
+    """Random weights, built where they are used. The others that a row before this one asked for go aside, or their
+    memory would be counted too."""
     for other in _built.values():
         other.set_aside()
     if (size, dtype) not in _built:

@@ -71,7 +71,9 @@ def train_stacked(backbone: Backbone, unet: nn.Module, examples: Examples, spec:
     for step in range(spec.steps):
         drawn = [_draw(examples, scheduler, spec.batch_size, generator_for(seed, INSTANCE, step)) for seed in seeds]
         latents, noise, timesteps = (torch.cat(part).to(device) for part in zip(*drawn, strict=True))
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=spec.mixed_precision == "bf16", cache_enabled=False):
+        with torch.autocast(
+            torch.device(device).type, torch.bfloat16, enabled=spec.mixed_precision == "bf16", cache_enabled=False
+        ):
             predicted = unet(
                 scheduler.add_noise(latents, noise, timesteps), timesteps, encoder_hidden_states=prompt.loa.expand(rows, -1, -1),
                 encoder_hidden_states_1=prompt.t5.expand(rows, -1, -1), encoder_attention_mask_1=prompt.mask.expand(rows, -1),
@@ -174,7 +176,7 @@ def measure(repeats: int, size: str = model.SIZE) -> list[Figure]:
 
 ROW = Row(
     name="shared-gpu", title=f"{NUM_ARMS} LoRA arms on one GPU, {model.SIZE}", measure=measure, needs_gpu=True,
-    setup=f"Random weights in the published shapes, 10.24 s, bfloat16 autocast, {SPEC.batch_size} clips a step and arm. In one process: one "
-    "forward pass of the base over all arms' clips, adapters stacked. Else: as many processes, which the GPU serves in turns, as trials at "
-    "fractional GPUs are.",
+    setup=f"Random weights in the published shapes, 10.24 s, bfloat16 autocast, {SPEC.batch_size} clips a step and arm. In one "
+    "process: one forward pass of the base over all arms' clips, adapters stacked. Else: as many processes, which the GPU "
+    "serves in turns, as trials at fractional GPUs are.",
 )  # fmt: skip

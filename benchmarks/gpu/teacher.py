@@ -38,6 +38,6 @@ def measure(repeats: int, size: str = model.SIZE) -> list[Figure]:
 
 ROW = Row(
     name="gpu-teacher-forcing", title=f"Teacher forcing, {model.SIZE}", measure=measure, needs_gpu=True,
-    setup=f"Random weights in the published shapes, float32, {teacher.NUM_CLIPS} clips of 10.24 s in batches of {SPEC.batch_size}, "
-    "rollout; AudioMAE and the prompt once in ours, for every item of every step in theirs.",
+    setup=f"Random weights in the published shapes, float32, {teacher.NUM_CLIPS} clips of 10.24 s in batches of "
+    f"{SPEC.batch_size}, rollout; AudioMAE and the prompt once in ours, for every item of every step in theirs.",
 )  # fmt: skip

@@ -28,7 +28,7 @@ MODES = {"theirs": SPEC, "ours-one-by-one": SPEC, "ours-at-once": AT_ONCE}
 
 
 def losses_of(mode: str, backbone: Backbone, folder: Path, steps: int) -> Iterator[float]:
-    """Loss by loss. Theirs keeps the whole pipeline on the GPU and trains its U-Net; ours trains a copy and sets the rest aside."""
+    """Theirs keeps the whole pipeline on the GPU and trains its U-Net; ours trains a copy and sets the rest aside."""
     spec = dataclasses.replace(MODES[mode], steps=steps)
     if mode == "theirs":
         instance, prior = (sorted(folder.glob(f"{name}_*.flac")) for name in ("chinese_flute_v1", "chinese_lute"))
@@ -53,7 +53,8 @@ def run(mode: str, backbone: Backbone, folder: Path, repeats: int) -> tuple[list
     """-> seconds of each step after the first two, peak memory in GB."""
     backbone.set_aside()
     model.reset_peak()
-    times = [time.perf_counter() for _ in losses_of(mode, backbone, folder, WARM_UP + repeats)]  # a loss is read: the step is done
+    # A step is done when its loss is read.
+    times = [time.perf_counter() for _ in losses_of(mode, backbone, folder, WARM_UP + repeats)]
     return [b - a for a, b in itertools.pairwise(times[WARM_UP - 1 :])], model.peak_gb()
 
 
@@ -69,8 +70,8 @@ def measure(repeats: int, size: str = model.SIZE) -> list[Figure]:
         figures += [
             speedup(f"steps per second, {words}", our_s, their_s, 3.0),
             Figure(
-                name=f"peak memory of tensors on the GPU, {words}", values=(our_gb / max(their_gb, 1e-9),), goal=0.5, bound="at most",
-                sides={"ours_gb": (our_gb,), "theirs_gb": (their_gb,)},
+                name=f"peak memory of tensors on the GPU, {words}", values=(our_gb / max(their_gb, 1e-9),), goal=0.5,
+                bound="at most", sides={"ours_gb": (our_gb,), "theirs_gb": (their_gb,)},
             ),
         ]  # fmt: skip
     return figures
@@ -80,9 +81,10 @@ def row(name: str, size: str) -> Row:
     return Row(
         name=name, title=f"Training step with prior preservation, {size}", needs_gpu=True,
         measure=functools.partial(measure, size=size),
-        setup=f"Random weights in the published shapes, 10.24 s, four target and four class clips a step, bfloat16 autocast over float32 "
-        f"weights, every weight of the U-Net trained; steps one after another, after {WARM_UP} that are not counted. Theirs is batch 1 with "
-        "four accumulated, and keeps the pipeline on the GPU; ours has recorded its CUDA graph in the first step.",
+        setup="Random weights in the published shapes, 10.24 s, four target and four class clips a step, bfloat16 autocast "
+        f"over float32 weights, every weight of the U-Net trained; steps one after another, after {WARM_UP} that are not "
+        "counted. Theirs is batch 1 with four accumulated, and keeps the pipeline on the GPU; ours has recorded its CUDA "
+        "graph in the first step.",
     )  # fmt: skip
 
 

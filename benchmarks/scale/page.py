@@ -24,9 +24,10 @@ def write(folder: Path) -> Path:
     writers = {"plan": _plan, "records": _records, "tune": _tune, "spot": _spot}
     lines = [
         "# Scale", "",
-        "Written by `make scale`. What a sweep of many trials costs besides the trials, and a simulation of spot GPUs. The trials",
-        "are stubs without torch (benchmarks/scale/stub.py); their sweep has five arms, two targets and five rates, and as many seeds",
-        "as it takes. Each time is of one run; CPU times stand beside wall times, which other work on the machine lengthens.",
+        "Written by `make scale`. What a sweep of many trials costs besides the trials, and a simulation of spot GPUs.",
+        "The trials are stubs without torch (benchmarks/scale/stub.py); their sweep has five arms, two targets and five",
+        "rates, and as many seeds as it takes. Each time is of one run; CPU times stand beside wall times, which other",
+        "work on the machine lengthens.",
     ]  # fmt: skip
     for part, found in parts.items():
         if found:
@@ -51,7 +52,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _where(found: Sequence[Found]) -> str:
-    """With the load averages of a minute, before and after: above the number of cores, other work took its share of wall times."""
+    """With the load averages of a minute, before and after: above the number of cores, other work shared them."""
     loads = ", ".join("{:g} to {:g}".format(*one["loads"]) for one in found)
     places = "; ".join(dict.fromkeys(f"{one['machine']}, {one['date']}" for one in found))
     return f"{places}; load average by row: {loads}"
@@ -83,7 +84,8 @@ def _records(found: Sequence[Found]) -> list[str]:
             f"{report['peak_mib']:.0f}", f"{one['page_mib']:.1f}", _opening(one["opens_s"]), f"{one['plan']['cpu_s']:.1f}",
         ))  # fmt: skip
     header = ("trials", "write the ledger, s", "read it, s", "compare with the sweep, s", "`status`, CPU s", "`report`, s",
-              "its CPU, s", "its memory, MiB", "its page, MiB", "opens in Chromium, s", "`plan` of the finished sweep, CPU s")  # fmt: skip
+              "its CPU, s", "its memory, MiB", "its page, MiB", "opens in Chromium, s",
+              "`plan` of the finished sweep, CPU s")  # fmt: skip
     return [
         "## Ledger and report", "",
         "Records of finished trials with two evaluations of ten scores each, and in the store the scores of each last step, as a "
@@ -105,17 +107,19 @@ def _tune(found: Sequence[Found]) -> list[str]:
         for run in found
     ]  # fmt: skip
     header = ("trials finished", "minutes", "s a trial", "overhead, s a trial", "s a trial, early / late",
-              "driver's CPU, ms a trial", "driver's memory, MiB, early / late", "worker's memory, MiB, first / last trial")  # fmt: skip
+              "driver's CPU, ms a trial", "driver's memory, MiB, early / late",
+              "worker's memory, MiB, first / last trial")  # fmt: skip
     cut = [run for run in found if run["finished"] < run["planned"]]
     short = [
-        f"The run of {run['planned']:,} was ended after {run['wall_s'] / 60:.0f} minutes with {run['finished']:,} trials finished; "
-        "nothing here is extrapolated." for run in cut
+        f"The run of {run['planned']:,} was ended after {run['wall_s'] / 60:.0f} minutes with {run['finished']:,} trials "
+        "finished; nothing here is extrapolated." for run in cut
     ]  # fmt: skip
     own = ", ".join(f"{1000 * run['own_s']:.0f}" for run in found)
     return [
         "## A real run of Ray Tune", "",
-        f"Two trials at a time, one evaluation actor, Ray's start not counted ({_where(found)}). Overhead: what a trial takes of its "
-        f"slot beyond the stub's own time (measured without Ray: {own} ms). Early and late: the first and the last fifth of the run.",
+        f"Two trials at a time, one evaluation actor, Ray's start not counted ({_where(found)}). Overhead: what a trial "
+        f"takes of its slot beyond the stub's own time (measured without Ray: {own} ms). Early and late: the first and "
+        "the last fifth of the run.",
         "",
         *_table(header, rows), *(["", *short] if short else []), "", "![memory and time over the trials](tune.svg)",
     ]  # fmt: skip
@@ -132,19 +136,21 @@ def _spot(found: Sequence[Found]) -> list[str]:
     (one,) = found
     return [
         "## A week on spot GPUs: a simulation", "",
-        f"**Nothing in this section was run.** {one['trials']:,} trials (the arms and targets of sweeps/mini-ablation.yaml at five "
-        f"rates, {one['seeds']} seeds) go through {one['num_gpus']} GPUs that are taken away at random, at a rate that does not depend "
-        f"on the time; another comes after {one['restart_s']:g} s. Which stages there are and which are shared is what `StageKeys` "
-        f"says of each trial. Times are those below, all multiplied by one factor, {one['factor']:.1f}, chosen so that a trial of the "
-        f"plain arm that shares nothing lasts {one['trial_s'] / 3600:g} h: no stage was measured at full size. A checkpoint is taken "
-        f"every {one['checkpoint_s']:g} s of Dreambooth; other stages begin anew. Saving, loading and transfers take no time. The "
-        f"ideal shares stages and is never interrupted: {one['ideal_days']:.2f} days, {one['ideal_gpu_h']:,.0f} GPU-hours (work over "
-        f"GPUs alone: {one['bound_days']:.2f} days). Means of {one['draws']} draws; in brackets the range.", "",
-        *_table(("interruptions a GPU-hour, and how", "makespan, days", "times the ideal", "GPU-hours computed", "beyond the ideal",
-                 "of them repeated", "waiting for a shared stage", "interruptions"), [_spot_row(row) for row in one["rows"]]), "",
+        f"**Nothing in this section was run.** {one['trials']:,} trials (the arms and targets of sweeps/mini-ablation.yaml at "
+        f"five rates, {one['seeds']} seeds) go through {one['num_gpus']} GPUs that are taken away at random, at a rate that does "
+        f"not depend on the time; another comes after {one['restart_s']:g} s. Which stages there are and which are shared is "
+        f"what `StageKeys` says of each trial. Times are those below, all multiplied by one factor, {one['factor']:.1f}, chosen "
+        f"so that a trial of the plain arm that shares nothing lasts {one['trial_s'] / 3600:g} h: no stage was measured at full "
+        f"size. A checkpoint is taken every {one['checkpoint_s']:g} s of Dreambooth; other stages begin anew. Saving, loading "
+        f"and transfers take no time. The ideal shares stages and is never interrupted: {one['ideal_days']:.2f} days, "
+        f"{one['ideal_gpu_h']:,.0f} GPU-hours (work over GPUs alone: {one['bound_days']:.2f} days). Means of {one['draws']} "
+        "draws; in brackets the range.", "",
+        *_table(("interruptions a GPU-hour, and how", "makespan, days", "times the ideal", "GPU-hours computed",
+                 "beyond the ideal", "of them repeated", "waiting for a shared stage", "interruptions"),
+                [_spot_row(row) for row in one["rows"]]), "",
         "![makespan and waste](spot.svg)", "",
-        f"Where the stages' times come from: {one['source']}; medians by unit of work (a clip times a sampler step, a clip trained "
-        "on, a clip scored).", "",
+        f"Where the stages' times come from: {one['source']}; medians by unit of work (a clip times a sampler step, a clip "
+        "trained on, a clip scored).", "",
         *_table(("stage", "measured, s a unit", "simulated, s a unit", "artifacts measured"), [
             (f"{row['stage']} {row['variant']}".strip(), f"{row['measured_s']:.4f}", f"{row['simulated_s']:.3f}",
              str(row["artifacts"]))
@@ -157,7 +163,7 @@ def _spot_row(row: Found) -> tuple[str, ...]:
     low, high = row["range"]
     spread = f" ({low:.3f} to {high:.3f})" if high > low else ""
     return (
-        f"{row['rate']:g}: {row['mode']}", f"{row['days']:.2f}", f"{row['times_ideal']:.3f}{spread}", f"{row['computed_gpu_h']:,.0f}",
-        f"{row['beyond_ideal_gpu_h']:,.0f}", f"{row['repeated_gpu_h']:,.1f}", f"{row['waiting_gpu_h']:,.1f}",
-        f"{row['interruptions']:,.0f}",
+        f"{row['rate']:g}: {row['mode']}", f"{row['days']:.2f}", f"{row['times_ideal']:.3f}{spread}",
+        f"{row['computed_gpu_h']:,.0f}", f"{row['beyond_ideal_gpu_h']:,.0f}", f"{row['repeated_gpu_h']:,.1f}",
+        f"{row['waiting_gpu_h']:,.1f}", f"{row['interruptions']:,.0f}",
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import tempfile
 import time
@@ -15,34 +14,13 @@ import psutil
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.specs import TrialSpec, as_dict, digest
 from timbre_ray.store import Store
+from timbre_ray.trial_progress import Evaluation, Progress
 
 METRICS = (
     "fad_held_out", "fad_train", "kad_held_out", "kad_train", "solo_target_confidence", "duet_partner_rank",
     "duet_partner_confidence", "duet_target_confidence", "partner_confidence", "partner_rank",
 )  # fmt: skip
 PROMPTS = ("solo", "duet", "partner")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """As of ``timbre_ray.trial``, whose import would bring torch."""
-
-    step: int
-    num_clips: int
-    metrics: dict[str, float]
-    confidences: dict[str, dict[str, float]]
-    audio: dict[str, str]
-    losses: list[dict[str, float]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Progress:
-    """As of ``timbre_ray.stages``."""
-
-    stage: str
-    done: int
-    total: int
-    values: dict[str, float]
 
 
 def scores_of(key: str) -> dict[str, float]:

@@ -66,8 +66,9 @@ def study(*, num_gpus: int = NUM_GPUS, days: float = DAYS, rates: Sequence[float
         if rate or not mode.endswith(("no checkpoints", "nothing kept"))  # which make no difference without interruptions
     ]
     return {
-        "num_gpus": num_gpus, "trials": len(trials), "seeds": num_seeds, "factor": factor, "trial_s": TRIAL_S, "draws": len(SEEDS),
-        "restart_s": RESTART_S, "checkpoint_s": CHECKPOINT_S, "source": times.source, "times": table(times, factor),
+        "num_gpus": num_gpus, "trials": len(trials), "seeds": num_seeds, "factor": factor, "trial_s": TRIAL_S,
+        "draws": len(SEEDS), "restart_s": RESTART_S, "checkpoint_s": CHECKPOINT_S, "source": times.source,
+        "times": table(times, factor),
         "ideal_days": ideal.makespan_s / 24 / HOUR_S, "ideal_gpu_h": ideal.computed_s / HOUR_S,
         "bound_days": distinct_seconds(trials) / num_gpus / 24 / HOUR_S, "rows": rows,
     }  # fmt: skip

@@ -20,7 +20,8 @@ from tests.chaos.schedule import Planned
 from tests.chaos.seams import AtWork, events
 from tests.chaos.stage import DISK_BYTES, NAME, NotNowError, Sweep, fill, resized, until
 from tests.survival.scene import PATIENCE_S, flip, kill
-from timbre_ray.store import MANIFEST, Store
+from timbre_ray.artifact_files import MANIFEST
+from timbre_ray.store import Store
 
 T = TypeVar("T")
 

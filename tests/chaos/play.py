@@ -17,6 +17,7 @@ from tests.chaos.schedule import Planned
 from tests.chaos.seams import events, is_alive
 from tests.chaos.stage import DISK_BYTES, NAME, SWEEP_PATIENCE_S, Ground, NotNowError, Sweep, until
 from tests.chaos.trials import Trials
+from tests.integration.stub_sweeps import write_clips
 from tests.survival.scene import PATIENCE_S, Scene, mounted_disk, unmount
 from timbre_ray import store_care
 from timbre_ray.store import Store
@@ -87,10 +88,7 @@ class Arena:
     def __init__(self, folder: Path, trials: Trials, ground: Ground) -> None:
         self._folder, self._trials, self._ground = folder, trials, ground
         self._expected: dict[tuple[int, int], Expected] = {}
-        self._clips = folder / "flute"
-        self._clips.mkdir(parents=True)
-        for number in range(4):
-            (self._clips / f"flute_{number}.wav").write_bytes(b"never read")
+        self._clips = write_clips(folder / "flute")
 
     def play(self, number: int, pending: deque[Planned]) -> tuple[Verdict, list[Struck]]:
         """Strikes from ``pending`` what it can, and lets the sweep come to its end."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.survival.stub import STUBS, stub_sweep
+from tests.integration.stub_sweeps import by_token, stub_sweep
+from tests.survival.stub import STUBS
 from timbre_ray.cluster import functions
 from timbre_ray.cluster.functions import Functions
 
@@ -58,7 +59,7 @@ STUB_TRIALS = Trials(
     name="stubs",
     plain=STUBS,
     struck=STUBS,
-    sweep=lambda clips: stub_sweep(clips, arms=("a", "b", "c"), steps=(0, 10, 20, 30)),
+    sweep=lambda clips: stub_sweep(clips, arms=by_token("a", "b", "c"), steps=(0, 10, 20, 30)),
     pace_s=0.7,
     longest_pause_s=3.0,
     hang_timeout_s=15.0,

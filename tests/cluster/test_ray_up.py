@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import stub_sweeps
 import yaml
 from rig import HOME, ROOT, SHARED, Rig, rig, why_not
 from stubbed_cli import DOOMED
@@ -165,20 +166,14 @@ def test_a_sweep_outlives_a_host(cluster):
 
 def write_sweep(cluster: Cluster, *, name: str) -> Path:
     """One trial a host at a time, so that no sweep fits on fewer hosts than there are."""
-    clips = cluster.machines.shared / "flute"
-    clips.mkdir(exist_ok=True)
-    for number in range(4):
-        (clips / f"flute_{number}.wav").write_bytes(b"never read")
-    body = {
-        "name": name,
-        "base": {"clips": {"path": "flute"}, "evaluate": {"at_steps": [0, 25], "num_clips": 2}, "dreambooth": {"steps": 25}},
-        "arms": {"arm-0": {"clips": {"token": "a"}}, "arm-1": {"clips": {"token": "b"}}},
+    stub_sweeps.write_clips(cluster.machines.shared / "flute")
+    sweep = {
+        **stub_sweeps.stub_sweep("flute", arms={"arm-0": {"clips": {"token": "a"}}, "arm-1": {"clips": {"token": "b"}}}),
         "grid": {"seed": list(range(NUM_TRIALS // 2))},
-        "run": {"resources": {"train": {"cpu": cluster.cpus_of_a_host()}, "score": {"cpu": 0}}, "max_failures": 3},
     }
-    path = cluster.machines.folder / f"{name}.yaml"
-    path.write_text("# Question: do the hosts share the work?\n" + yaml.safe_dump(body))
-    return path
+    resources = {"train": {"cpu": cluster.cpus_of_a_host()}, "score": {"cpu": 0}}
+    file = cluster.machines.folder / f"{name}.yaml"
+    return stub_sweeps.write_sweep(file, sweep, name=name, resources=resources, max_failures=3)
 
 
 def submit(cluster: Cluster, sweep: Path) -> str:

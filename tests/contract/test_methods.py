@@ -147,7 +147,9 @@ def test_mixclass_with_a_silent_piano_is_the_target(backbone: Backbone, examples
 
     def trained_on(clips: torch.Tensor) -> nn.Module:
         mean, std = backbone.encode_audio(clips)
-        return run(backbone, {"instance": Examples(mean=mean, std=std, prompt=prompt)}, dataclasses.replace(SPEC, method="direct"))
+        return run(
+            backbone, {"instance": Examples(mean=mean, std=std, prompt=prompt)}, dataclasses.replace(SPEC, method="direct")
+        )
 
     direct = trained_on(target)
     assert equal(direct, trained_on(mix(target, waveforms(2, 1), float("-inf"))))

@@ -1,4 +1,4 @@
-"""The report's page in a real browser: players play one at a time, the blind test hides, counts and reveals, nothing leaves the page."""
+"""The report in a real browser: players play one at a time, the blind test hides, counts and reveals, nothing leaves the page."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.test_report import ARMS, write_sweep
 
+from tests.unit.test_report import ARMS, write_sweep
 from timbre_ray import report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -37,7 +37,8 @@ window.addEventListener("load", async () => {
   audios[3].pause();
   const stage = document.getElementById("blind-stage");
   const result = document.getElementById("blind-result");
-  found.named = ARMS.filter((arm) => new RegExp(`(^|[^-])${arm}([^-]|$)`).test(stage.textContent + [...stage.querySelectorAll("[aria-label]")].map((e) => e.ariaLabel)));
+  const said = stage.textContent + [...stage.querySelectorAll("[aria-label]")].map((e) => e.ariaLabel);
+  found.named = ARMS.filter((arm) => new RegExp(`(^|[^-])${arm}([^-]|$)`).test(said));
   found.heard = stage.querySelectorAll(".heard .play").length;
   found.hidden = result.hidden;
   for (const choice of [0, 1, 2, 0]) stage.querySelectorAll(".chosen button")[choice].click();
@@ -47,7 +48,8 @@ window.addEventListener("load", async () => {
   found.rows = [...result.querySelectorAll("tbody tr")].map((row) => [...row.cells].map((cell) => cell.textContent));
   document.querySelector("[data-action=clear]").click();
   found.cleared = [...result.querySelectorAll("tbody tr")].every((row) => row.cells[1].textContent === "0");
-  found.requests = performance.getEntriesByType("resource").map((entry) => entry.name).filter((name) => !name.startsWith("data:"));
+  const requested = performance.getEntriesByType("resource").map((entry) => entry.name);
+  found.requests = requested.filter((name) => !name.startsWith("data:"));
   found.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   document.body.dataset.found = JSON.stringify(found);
 });

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 from timbre_ray.cluster.functions import Functions
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    step: int
-    num_clips: int
-    metrics: dict[str, float]
-    confidences: dict[str, Any]
-    audio: dict[str, str]
-    losses: list[dict[str, float]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Progress:
-    stage: str
-    done: int
-    total: int
-    values: dict[str, float]
+from timbre_ray.trial_progress import Evaluation, Progress
 
 
 def trial(spec, *, worker, store, score, on_progress):

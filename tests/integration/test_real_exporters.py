@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pytest
 import stub_functions
-import yaml
 from ray import cloudpickle
 from rich.console import Console
 from stub_functions import STUBS
+from stub_sweeps import stub_sweep, write_clips, write_sweep
 
 from timbre_ray.cluster.resources import ray_session
 from timbre_ray.cluster.run import run_sweep
@@ -39,33 +39,21 @@ OBJECTIVES = ["fad_held_out", "duet_partner_rank"]
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a search of four trials, run with all three exporters."""
     folder = tmp_path_factory.mktemp("exported")
-    (folder / "flute").mkdir()
-    for number in range(4):
-        (folder / "flute" / f"flute_{number}.wav").write_bytes(b"never read")
-    body = {
-        "name": "stubs",
-        "base": {
-            "clips": {"path": str(folder / "flute")}, "dreambooth": {"steps": 25},
-            "evaluate": {"at_steps": [0, 25], "num_clips": 2},
-        },
-        "arms": {"base": {}},
-        "search": {
-            "metric": OBJECTIVES, "mode": ["min", "min"], "num_trials": 4,
-            "space": {"dreambooth.lr": {"type": "float", "low": 0.001, "high": 0.1, "log": True}},
-        },
-        "run": {
-            "resources": {"train": {"cpu": 1}, "score": {"cpu": 0}}, "exporters": ["wandb", "mlflow", "aim"],
-            "storage": str(folder / "store"), "results": str(folder / "results"),
-        },
+    search = {
+        "metric": OBJECTIVES, "mode": ["min", "min"], "num_trials": 4,
+        "space": {"dreambooth.lr": {"type": "float", "low": 0.001, "high": 0.1, "log": True}},
     }  # fmt: skip
-    (folder / "stubs.yaml").write_text("# Question: do copies arrive?\n" + yaml.safe_dump(body))
+    sweep = write_sweep(
+        folder / "stubs.yaml", {**stub_sweep(write_clips(folder / "flute"), arms={"base": {}}), "search": search},
+        exporters=["wandb", "mlflow", "aim"], storage=str(folder / "store"), results=str(folder / "results"),
+    )  # fmt: skip
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         cloudpickle.register_pickle_by_value(sys.modules[stub_functions.__name__])  # the workers cannot import the tests
         with ray_session(address=None, threads=1):
-            outcome = run_sweep(load_sweep(folder / "stubs.yaml"), functions=STUBS, console=Console(file=said, width=200))
+            outcome = run_sweep(load_sweep(sweep), functions=STUBS, console=Console(file=said, width=200))
     assert "switched off" not in said.getvalue(), said.getvalue()
     assert len(outcome.finished) == 4 and not outcome.failed
     return outcome.results

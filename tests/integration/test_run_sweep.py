@@ -13,7 +13,7 @@ import optuna
 import pytest
 import ray
 import stub_functions
-import yaml
+import stub_sweeps
 from event_files import scalars
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -21,6 +21,7 @@ from ray import cloudpickle
 from ray.tune import Callback
 from rich.console import Console
 from stub_functions import STUBS
+from stub_sweeps import by_token, stub_sweep, write_clips
 
 from timbre_ray.cluster import exporters
 from timbre_ray.cluster.resources import InfeasibleError, ray_session
@@ -42,29 +43,10 @@ def session():
 
 @pytest.fixture
 def write_sweep(tmp_path):
-    def write(*, arms: dict, **parts):
-        clips = tmp_path / "flute"
-        clips.mkdir(exist_ok=True)
-        for number in range(4):
-            (clips / f"flute_{number}.wav").write_bytes(b"never read")
-        body = {
-            "name": "stubs",
-            "base": {
-                "clips": {"path": str(clips)},
-                "evaluate": {"at_steps": [0, 25], "num_clips": 2},
-                "dreambooth": {"steps": 25},
-            },
-            "arms": arms,
-            "run": {
-                "resources": {"train": {"cpu": 1}, "score": {"cpu": 0}},
-                "storage": str(tmp_path / "store"),
-                "results": str(tmp_path / "results"),
-            },
-        }
-        body["run"] |= parts.pop("run", {})
-        path = tmp_path / "stubs.yaml"
-        path.write_text("# Question: do the stubs run?\n" + yaml.safe_dump(body | parts))
-        return load_sweep(path)
+    def write(*, arms: dict, steps: tuple[int, ...] = (0, 25), run: dict | None = None, **parts):
+        body = stub_sweep(write_clips(tmp_path / "flute"), arms=arms, steps=steps) | parts
+        places = {"storage": str(tmp_path / "store"), "results": str(tmp_path / "results")}
+        return load_sweep(stub_sweeps.write_sweep(tmp_path / "stubs.yaml", body, **{**places, **(run or {})}))
 
     return write
 
@@ -81,13 +63,9 @@ def num_calls(sweep, name: str) -> int:
     return len(path.read_text()) if path.exists() else 0
 
 
-def token(name: str) -> dict:
-    return {"clips": {"token": name}}
-
-
 def test_failures_have_reasons_and_do_not_stop_the_others(write_sweep):
     names = ("good", "wrong", "nan", "unscored", "killed", "scorer_dies")
-    sweep = write_sweep(arms={name: token(name) for name in names})
+    sweep = write_sweep(arms=by_token(*names))
     outcome, printed, records = run(sweep)
 
     assert outcome.exit_code == 1
@@ -119,14 +97,14 @@ def test_failures_have_reasons_and_do_not_stop_the_others(write_sweep):
 @pytest.mark.slow
 def test_a_scorer_may_die_however_often_if_no_request_kills_it_each_time(write_sweep):
     names = [f"scorer_dies_{number}" for number in range(MAX_RETRIES + 2)]
-    sweep = write_sweep(arms={name: token(name) for name in names}, run={"max_failures": 0})
+    sweep = write_sweep(arms=by_token(*names), run={"max_failures": 0})
     _, _, records = run(sweep)
     assert {name: records[name]["status"] for name in names} == dict.fromkeys(names, "finished")
     assert all(num_calls(sweep, f"scorer-{name}") > 1 for name in names)
 
 
 def test_a_second_run_keeps_what_finished(write_sweep):
-    sweep = write_sweep(arms={"one": token("one"), "two": token("two")}, grid={"seed": [0, 1]})
+    sweep = write_sweep(arms=by_token("one", "two"), grid={"seed": [0, 1]})
     first, _, _ = run(sweep)
     assert (len(first.finished), first.exit_code) == (4, 0)
     second, printed, _ = run(sweep)
@@ -134,14 +112,14 @@ def test_a_second_run_keeps_what_finished(write_sweep):
     assert "4 kept, 0 to run" in printed
     assert [num_calls(sweep, name) for name in ("one-0", "one-1", "two-0", "two-1")] == [1, 1, 1, 1]
 
-    edited = write_sweep(arms={"one": token("one"), "three": token("three")}, grid={"seed": [0, 1]})
+    edited = write_sweep(arms=by_token("one", "three"), grid={"seed": [0, 1]})
     third, printed, _ = run(edited)
     assert (third.num_kept, len(third.finished)) == (2, 2)
     assert "2 no longer planned" in printed
 
 
 def test_a_worker_that_always_dies_and_a_failed_baseline_have_reasons(write_sweep):
-    sweep = write_sweep(arms={"a": token("no_baseline"), "dies": token("dies")})
+    sweep = write_sweep(arms={"a": {"clips": {"token": "no_baseline"}}, **by_token("dies")})
     outcome, _, records = run(sweep)
     assert outcome.exit_code == 1
     assert [records[arm]["status"] for arm in ("a", "dies")] == ["finished", "failed"]
@@ -203,7 +181,7 @@ def draws(study: optuna.Study) -> list[tuple[str, str, str]]:
 
 
 def test_a_driver_that_was_killed_goes_on_where_it_was(write_sweep, tmp_path):
-    sweep = write_sweep(arms={"slow": token("slow"), "slow_too": token("slow_too")}, run={"max_concurrent": 1})
+    sweep = write_sweep(arms=by_token("slow", "slow_too"), run={"max_concurrent": 1})
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import stub_functions; from ray import cloudpickle; "
         "cloudpickle.register_pickle_by_value(stub_functions); from timbre_ray.cluster.run import run_sweep; "
@@ -238,17 +216,13 @@ class Unreachable(Callback):
 
 
 def test_exporters_copy_the_ledger_and_harm_nothing(write_sweep, tmp_path, monkeypatch):
-    parts = {
-        "arms": {name: token(name) for name in ("good", "wrong", "killed")},
-        "base": {"clips": {"path": str(tmp_path / "flute")}, "evaluate": {"at_steps": [0, 10, 25], "num_clips": 2},
-                 "dreambooth": {"steps": 25}},
-    }  # fmt: skip
-    plain, _, expected = run(write_sweep(**parts))
+    arms, steps = by_token("good", "wrong", "killed"), (0, 10, 25)
+    plain, _, expected = run(write_sweep(arms=arms, steps=steps))
 
     monkeypatch.setitem(exporters._MAKERS, "mlflow", lambda sweep, results: Unreachable())
     monkeypatch.setattr("timbre_ray.cluster.run.check_installed", lambda names: None)
     places = {"storage": str(tmp_path / "store2"), "results": str(tmp_path / "results2")}
-    outcome, printed, records = run(write_sweep(**parts, run={"exporters": ["mlflow"], **places}))
+    outcome, printed, records = run(write_sweep(arms=arms, steps=steps, run={"exporters": ["mlflow"], **places}))
 
     assert printed.count("exporter mlflow: switched off") == 1
     assert "ConnectionError: no route to the tracking server" in printed

@@ -14,6 +14,7 @@ import yaml
 from ray import cloudpickle
 from ray_nodes import start_nodes
 from rich.console import Console
+from stub_sweeps import by_token, stub_sweep, write_clips, write_sweep
 
 from timbre_ray.cluster.autoscaling import CONFIG, startable_nodes
 from timbre_ray.cluster.resources import InfeasibleError, ray_session
@@ -80,14 +81,9 @@ def test_what_the_autoscaler_may_start_is_read_on_the_head(address):
 
 def test_a_sweep_runs_on_the_cluster_and_a_hopeless_one_is_refused(address, tmp_path):
     def sweep(resources: dict):
-        (tmp_path / "flute").mkdir(exist_ok=True)
-        for number in range(4):
-            (tmp_path / "flute" / f"flute_{number}.wav").write_bytes(b"never read")
-        base = {"clips": {"path": str(tmp_path / "flute")}, "evaluate": {"at_steps": [0, 25]}, "dreambooth": {"steps": 25}}
+        body = stub_sweep(write_clips(tmp_path / "flute"), arms=by_token("good"))
         run = {"resources": {"train": resources}, "storage": str(tmp_path / "store"), "results": str(tmp_path / "results")}
-        path = tmp_path / "two_nodes.yaml"
-        path.write_text(yaml.safe_dump({"name": "two-nodes", "base": base, "run": run}))
-        return load_sweep(path)
+        return load_sweep(write_sweep(tmp_path / "two_nodes.yaml", body, name="two-nodes", **run))
 
     console = Console(file=io.StringIO())
     with pytest.raises(InfeasibleError, match=r"gpu=2: no node has that much, or could be started with it.*node types gpu has 1"):

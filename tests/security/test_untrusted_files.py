@@ -74,7 +74,9 @@ def bomb(path: Path, num_bytes: int = 200_000_000) -> Path:
     return path
 
 
-@pytest.mark.parametrize("reader", [READERS[name] for name in READERS if "diffusers" not in name], ids=lambda reader: reader.__qualname__)
+@pytest.mark.parametrize(
+    "reader", [READERS[name] for name in READERS if "diffusers" not in name], ids=lambda reader: reader.__qualname__
+)
 def test_a_zip_bomb_is_not_unpacked(tmp_path, monkeypatch, reader):
     path = bomb(tmp_path / "resume.pth")
     monkeypatch.setattr(torch, "load", lambda *arguments, **options: pytest.fail("unpacked"))

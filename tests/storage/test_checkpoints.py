@@ -1,4 +1,4 @@
-"""A training whose node is gone goes on elsewhere: its checkpoint lies behind the URL too, one at a time, until it is of no use."""
+"""A training whose node is gone goes on elsewhere: its checkpoint lies behind the URL too, one at a time, while it is of use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from timbre_ray import remote_care, stages
+from timbre_ray import remote_care
 from timbre_ray.leaving import Leaving
 from timbre_ray.object_storage import ObjectStorage
 from timbre_ray.remote_tier import RemoteTier
@@ -21,6 +21,7 @@ from timbre_ray.specs import ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpe
 from timbre_ray.stages import TrialStages
 from timbre_ray.store import Store
 from timbre_ray.train import checkpoint
+from timbre_ray.trial_progress import Progress
 
 KEY = "dreambooth/k"
 SPEC = TrialSpec(
@@ -45,8 +46,8 @@ def write(path: Path, step: int) -> None:
 
 
 def sent(saved: Resumable, step: int, url: str) -> None:
-    """Writes a checkpoint at this step and waits until it is there. The one before it may still be under way: then it waits its turn, as
-    a training's later steps let it."""
+    """Writes a checkpoint at this step and waits until it is there. The one before it may still be under way: then it waits its
+    turn, as a training's later steps let it."""
     write(saved.path, step)
 
     def there() -> bool:
@@ -135,7 +136,8 @@ def test_a_url_that_fails_costs_no_training(tmp_path, bucket, monkeypatch):
 
     under_way = training()
     next(under_way)
-    with pytest.warns(UserWarning, match="checkpoint kept on this node alone: .*cannot upload"), pytest.raises(Leaving, match="spot"):
+    alone = "checkpoint kept on this node alone: .*cannot upload"
+    with pytest.warns(UserWarning, match=alone), pytest.raises(Leaving, match="spot"):
         saved.leave(under_way, Leaving("spot"), 2)
     assert checkpoint.reached(saved.path) == 2
 
@@ -163,7 +165,7 @@ def test_a_trial_whose_node_is_wiped_goes_on_on_another_at_that_step(tmp_path, b
         list(whole.train(4))
         steps.clear()
 
-        def leave_at_3(progress: stages.Progress) -> None:
+        def leave_at_3(progress: Progress) -> None:
             if progress.stage == "dreambooth" and progress.done == 3:
                 raise Leaving("spot")
 

@@ -1,4 +1,4 @@
-"""A whole sweep whose S3 server goes away: for a minute, and for longer than it is waited for. A second driver is refused meanwhile."""
+"""A sweep whose S3 server goes away: for a minute, and for longer than it is waited for. A second driver is refused meanwhile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
+from stub_sweeps import by_token, stub_sweep, write_clips, write_sweep
 
 from timbre_ray.ledger import Ledger
 from timbre_ray.object_storage import ObjectStorage
@@ -32,22 +32,9 @@ class Machine:
         self._url = url
 
     def write(self, **run: object) -> None:
-        clips = self.folder.parent / "flute"
-        clips.mkdir(exist_ok=True)
-        for number in range(4):
-            (clips / f"flute_{number}.wav").write_bytes(b"never read")
-        body = {
-            "name": "stubs",
-            "base": {
-                "clips": {"path": str(clips)}, "evaluate": {"at_steps": [0, 25], "num_clips": 2}, "dreambooth": {"steps": 25},
-            },
-            "arms": {arm: {"clips": {"token": arm}} for arm in ARMS},
-            "run": {
-                "resources": {"train": {"cpu": 1}, "score": {"cpu": 0}}, "max_concurrent": 1, "max_failures": 0,
-                "storage": self._url, "results": str(self.folder / "results"), "cache": str(self.folder / "cache"), **run,
-            },
-        }  # fmt: skip
-        self.sweep.write_text("# Question: does it survive?\n" + yaml.safe_dump(body))
+        sweep = stub_sweep(write_clips(self.folder.parent / "flute"), arms=by_token(*ARMS))
+        places = {"storage": self._url, "results": str(self.folder / "results"), "cache": str(self.folder / "cache")}
+        write_sweep(self.sweep, sweep, max_concurrent=1, max_failures=0, **places, **run)
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

@@ -99,7 +99,9 @@ def test_status_from_anywhere(tmp_path, bucket, monkeypatch):
     ledger = Ledger.of(tmp_path / "mine" / "stubs", url)
     ledger.write_sweep({"name": "stubs", "planned": ["a", "b"], "run": {"storage": url}})
     scores = {"step": 25, "metrics": {"fad_held_out": 61.25}}
-    ledger.write_trial({"trial_id": "a", "status": "running", "error": None, "evaluations": [scores], "started": 1.0, "wall_s": None})
+    ledger.write_trial(
+        {"trial_id": "a", "status": "running", "error": None, "evaluations": [scores], "started": 1.0, "wall_s": None}
+    )
     laptop = tmp_path / "laptop"
     laptop.mkdir()
     monkeypatch.chdir(laptop)
@@ -119,7 +121,8 @@ def test_status_from_anywhere(tmp_path, bucket, monkeypatch):
         "more-of-it (not running): 0 not begun, 0 planned", "stubs (not running): 1 interrupted, 1 not begun, 2 planned",
     ]  # fmt: skip
     many = runner.invoke(cli.app, ["report", url])
-    assert many.exit_code == cli_errors.BAD_INPUT and f"timbre-ray report NAME --storage {url} (NAME: more-of-it, stubs)" in many.stderr
+    assert many.exit_code == cli_errors.BAD_INPUT
+    assert f"timbre-ray report NAME --storage {url} (NAME: more-of-it, stubs)" in many.stderr
     for words in (["status", f"{bucket}/nothing"], ["report", f"{bucket}/nothing"]):
         missing = runner.invoke(cli.app, words)
         assert missing.exit_code == cli_errors.BAD_INPUT and f"{bucket}/nothing: no results found there" in missing.stderr

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
+from stub_sweeps import by_token, stub_sweep, write_clips, write_sweep
 from typer.testing import CliRunner
 
 from timbre_ray import cli
@@ -23,25 +23,11 @@ TIMES = {"started", "finished", "wall_s", "seconds", "time", "provenance", "run"
 TOKEN = "0123456789abcdef" * 4
 
 
-def write_sweep(tmp_path: Path, name: str, storage: str) -> Path:
-    clips = tmp_path / "flute"
-    clips.mkdir(exist_ok=True)
-    for number in range(4):
-        (clips / f"flute_{number}.wav").write_bytes(b"never read")
-    body = {
-        "name": "stubs",
-        "base": {
-            "clips": {"path": str(clips)}, "evaluate": {"at_steps": [0, 25], "num_clips": 2}, "dreambooth": {"steps": 25},
-        },
-        "arms": {"good": {"clips": {"token": "good"}}, "wrong": {"clips": {"token": "wrong"}}},
-        "run": {
-            "resources": {"train": {"cpu": 1}, "score": {"cpu": 0}}, "storage": storage,
-            "results": str(tmp_path / name / "results"), "cache": str(tmp_path / name / "cache"),
-        },
-    }  # fmt: skip
-    path = tmp_path / f"{name}.yaml"
-    path.write_text("# Question: does it matter where results lie?\n" + yaml.safe_dump(body))
-    return path
+def sweep_of(tmp_path: Path, name: str, storage: str) -> Path:
+    """The same sweep with results and a cache of its own."""
+    sweep = stub_sweep(write_clips(tmp_path / "flute"), arms=by_token("good", "wrong"))
+    places = {"storage": storage, "results": str(tmp_path / name / "results"), "cache": str(tmp_path / name / "cache")}
+    return write_sweep(tmp_path / f"{name}.yaml", sweep, **places)
 
 
 def without_times(value):
@@ -66,9 +52,9 @@ def ray_folder() -> Iterator[Path]:
 def ran(tmp_path, bucket, ray_folder) -> str:
     """What the driver printed: a local run, one on S3, one of another machine (another cache, no results) on the same URL."""
     sweeps = [
-        write_sweep(tmp_path, "local", str(tmp_path / "local" / "store")),
-        write_sweep(tmp_path, "remote", f"{bucket}/runs"),
-        write_sweep(tmp_path, "another", f"{bucket}/runs"),
+        sweep_of(tmp_path, "local", str(tmp_path / "local" / "store")),
+        sweep_of(tmp_path, "remote", f"{bucket}/runs"),
+        sweep_of(tmp_path, "another", f"{bucket}/runs"),
     ]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(

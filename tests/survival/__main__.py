@@ -65,7 +65,8 @@ def _page(lines: tuple[str, ...], num_survived: int) -> str:
             f"{num_survived} of {len(lines)} faults ended as they should: in the ledger and the tables of an undisturbed run",
             "with the same seed, and with no stage repeated but those that the table of faults allows. Played on "
             f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d} on one machine by `make survival`, with real Ray processes and",
-            "trials that need no torch; the two faults of checkpoints at one that trains the miniature. Stages are counted in the store's log.",
+            "trials that need no torch; the two faults of checkpoints at one that trains the miniature. "
+            "Stages are counted in the store's log.",
             "",
             HEADER,
             "|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""A driver of real trials on the miniature that writes down every optimizer step: ``python -m tests.survival.counted ADDRESS SWEEP``."""
+"""Drives trials on the miniature and writes down every optimizer step: ``python -m tests.survival.counted ADDRESS SWEEP``."""
 
 from __future__ import annotations
 

@@ -222,7 +222,8 @@ def table() -> dict[str, Fault]:
             name="head", struck="`kill -9` of GCS, the head's raylet and the driver; run again", play=head, **retried
         ),
         Fault(
-            name="host-amid-checkpoint", struck="`kill -9` of all processes of a host, between writing a checkpoint and its rename",
+            name="host-amid-checkpoint",
+            struck="`kill -9` of all processes of a host, between writing a checkpoint and its rename",
             play=host_amid_checkpoint, ends_as=TRAINED, **retried,
         ),
         Fault(

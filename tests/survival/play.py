@@ -9,6 +9,7 @@ from typing import Any
 
 from ray.cluster_utils import Cluster
 
+from tests.integration.stub_sweeps import write_clips
 from tests.survival.faults import LONGER, OTHER_ARMS, PLAIN, TRAINED, Fault
 from tests.survival.scene import Scene, unmount
 from tests.survival.trained import trained_sweep
@@ -36,10 +37,7 @@ class Ending:
 
 def run_undisturbed(folder: Path, cluster: Cluster) -> Undisturbed:
     """Each of the four sweeps in a store of its own."""
-    clips = folder / "flute"
-    clips.mkdir(parents=True)
-    for number in range(4):
-        (clips / f"flute_{number}.wav").write_bytes(b"never read")
+    clips = write_clips(folder / "flute")
     scenes = {name: new_scene(folder, name, clips=clips, cluster=cluster) for name in (PLAIN, LONGER, OTHER_ARMS)}
     changes: dict[str, dict[str, Any]] = {PLAIN: {}, LONGER: {"steps": (0, 10, 20)}, OTHER_ARMS: {"arms": ("b", "c")}}
     scenes[PLAIN].run(*(scene.write(**changes[name]) for name, scene in scenes.items()))

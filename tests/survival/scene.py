@@ -17,11 +17,10 @@ from typing import Any
 
 import psutil
 import pytest
-import yaml
 from ray.cluster_utils import Cluster
 
 from tests.integration.ray_nodes import start_nodes
-from tests.survival.stub import stub_sweep
+from tests.integration.stub_sweeps import by_token, stub_sweep, write_sweep
 from timbre_ray.ledger import Ledger
 from timbre_ray.report import tables
 from timbre_ray.report.results import load
@@ -65,16 +64,12 @@ class Scene:
 
     def write(self, *, name: str = "stubs", arms: tuple[str, ...] = ARMS, steps: tuple[int, ...] = STEPS, **run: Any) -> Path:
         """A sweep of stub trials, of one seed."""
-        return self.put(name, stub_sweep(self.clips, arms=arms, steps=steps), **run)
+        return self.put(name, stub_sweep(self.clips, arms=by_token(*arms), steps=steps), **run)
 
     def put(self, name: str, sweep: Mapping[str, Any], **run: Any) -> Path:
         """Any sweep, with its results here."""
         places = {"storage": str(self.store), "results": str(self.folder / "results")}
-        resources = {"train": {"cpu": 1}, "score": {"cpu": 0}}
-        sweep = {"name": name, **sweep, "run": {"resources": resources, **places, **run}}
-        path = self.folder / f"{name}.yaml"
-        path.write_text("# Question: does it survive?\n" + yaml.safe_dump(sweep))
-        return path
+        return write_sweep(self.folder / f"{name}.yaml", sweep, name=name, **{**places, **run})
 
     @property
     def store(self) -> Path:

@@ -11,10 +11,10 @@ import hashlib
 import os
 import time
 from pathlib import Path
-from typing import Any
 
-from tests.integration.stub_functions import Evaluation, Progress, baseline, count_call
+from tests.integration.stub_functions import baseline, count_call
 from timbre_ray.cluster.functions import Functions
+from timbre_ray.trial_progress import Evaluation, Progress
 
 HOUR_S = 3600.0
 #: Large enough that a full disk is full for it.
@@ -83,16 +83,6 @@ def strike(store_root: Path, place: str) -> str | None:
     if action == "pause":
         time.sleep(HOUR_S)
     return action
-
-
-def stub_sweep(clips: Path, *, arms: tuple[str, ...], steps: tuple[int, ...]) -> dict[str, Any]:
-    """Base and arms; a stub goes by its token, and ``clips`` is never read."""
-    base = {
-        "clips": {"path": str(clips)},
-        "dreambooth": {"steps": steps[-1]},
-        "evaluate": {"at_steps": list(steps), "num_clips": 2},
-    }
-    return {"base": base, "arms": {arm: {"clips": {"token": arm}} for arm in arms}}
 
 
 STUBS = Functions(trial=trial, score=score, baseline=baseline)

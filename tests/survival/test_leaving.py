@@ -74,7 +74,8 @@ def undisturbed_weights(sweep: Sweep, folder: Path) -> bytes:
 def weights_of(sweep: Sweep, folder: Path) -> bytes:
     (trial,) = sweep.trials
     store = Store(folder)
-    return store.get("dreambooth", TrialStages(trial.spec, store, "cpu").dreambooth_key(STEPS)).file("unet.safetensors").read_bytes()
+    key = TrialStages(trial.spec, store, "cpu").dreambooth_key(STEPS)
+    return store.get("dreambooth", key).file("unet.safetensors").read_bytes()
 
 
 @pytest.mark.slow
@@ -87,7 +88,9 @@ def test_no_step_is_repeated_after_a_signal_and_a_drain(tmp_path):
             wait_for(lambda: len(steps_of(tmp_path)) >= 3, driver)
             first = steps_of(tmp_path)[-1]
             os.kill(first, signal.SIGTERM)
-            wait_for(lambda: len(set(steps_of(tmp_path))) == 2 and steps_of(tmp_path).count(first) < len(steps_of(tmp_path)), driver)
+            wait_for(
+                lambda: len(set(steps_of(tmp_path))) == 2 and steps_of(tmp_path).count(first) < len(steps_of(tmp_path)), driver
+            )
             second = steps_of(tmp_path)[-1]
             raylet = psutil.Process(second).ppid()
             drain(cluster, raylet)
@@ -109,5 +112,7 @@ def test_no_step_is_repeated_after_a_signal_and_a_drain(tmp_path):
 def test_a_spot_notice_drains_the_node_it_is_given_on():
     with cluster_of(0) as cluster:
         code = f"from timbre_ray.cluster.spot import drain_this_node; drain_this_node(60, {cluster.address!r})"
-        told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        told = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
     assert told.stdout == "taken away in 60 s: draining\n", told.stdout + told.stderr

@@ -1,4 +1,4 @@
-"""A driver of one real trial on the miniature, with a checkpoint after every step: ``python -m tests.survival.trained ADDRESS SWEEP``.
+"""Drives one real trial on the miniature, with a checkpoint after every step: ``python -m tests.survival.trained ADDRESS SWEEP``.
 
 ``strikes/checkpoint-<step>`` meets the trial when that checkpoint is written but has not taken the place of the one before.
 """

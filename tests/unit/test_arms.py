@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from scipy import stats
-from tests.unit.test_report import ARMS, write_sweep
 
+from tests.unit.test_report import ARMS, write_sweep
 from timbre_ray import report
 from timbre_ray.report import arms
 from timbre_ray.report.results import load

@@ -118,7 +118,12 @@ def test_timms_layout_loads(tmp_path: Path) -> None:
 def test_mean_pooled_and_original_checkpoints_load(tmp_path: Path) -> None:
     pooled = vit(global_pool="avg").state_dict()
     assert "fc_norm.weight" in pooled and "norm.weight" not in pooled
-    original = {**pooled, "head.weight": torch.zeros(527, 128), "decoder_pos_embed": torch.zeros(1, 129, 8), "mask_token": torch.zeros(1)}
+    original = {
+        **pooled,
+        "head.weight": torch.zeros(527, 128),
+        "decoder_pos_embed": torch.zeros(1, 129, 8),
+        "mask_token": torch.zeros(1),
+    }
     torch.save({"model": original, "args": argparse.Namespace(lr=1e-4), "epoch": 3}, tmp_path / "pretrained.pth")
     loaded = AudioMAE.from_pretrained(tmp_path / "pretrained.pth")
     assert torch.equal(loaded.vit.norm.weight, pooled["fc_norm.weight"])

@@ -47,7 +47,10 @@ def test_a_trial_that_hung_to_the_end_names_the_file_of_its_stack(tmp_path: Path
     stack = context.stack_file("a-flute-s0")
     stack.parent.mkdir()
     stack.write_text("Timeout (0:01:00)!")
-    for started, message in ((0.0, f"no progress for 60.0 s (run.hang_timeout_s); where it hung: {stack}"), (4e9, "the worker died")):
+    for started, message in (
+        (0.0, f"no progress for 60.0 s (run.hang_timeout_s); where it hung: {stack}"),
+        (4e9, "the worker died"),
+    ):
         ledger.write_trial({**planned_record(planned), "status": "running", "started": started})
         callback.on_trial_error(1, [], dead)
         assert ledger.trial("a-flute-s0")["error"]["message"] == message  # a stack of an earlier run explains nothing

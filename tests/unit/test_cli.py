@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from stub_sweeps import write_clips
 from typer.testing import CliRunner
 
 from timbre_ray import cli, cli_errors
@@ -21,9 +22,7 @@ runner = CliRunner()
 @pytest.fixture
 def sweep_file(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "flute").mkdir()
-    for number in range(4):
-        (tmp_path / "flute" / f"flute_{number}.wav").write_bytes(b"never read")
+    write_clips(tmp_path / "flute")
     body = {
         "name": "small",
         "base": {"clips": {"path": "flute"}, "evaluate": {"at_steps": [0, 25]}, "dreambooth": {"steps": 25}},
@@ -78,9 +77,7 @@ def test_plan_tells_kept_and_orphaned(sweep_file):
 
 
 def test_clips_replace_the_targets_of_every_trial(sweep_file, tmp_path):
-    (tmp_path / "lute").mkdir()
-    for number in range(4):
-        (tmp_path / "lute" / f"lute_{number}.wav").write_bytes(b"never read")
+    write_clips(tmp_path / "lute")
     result = runner.invoke(cli.app, ["plan", str(sweep_file), "--clips", "lute"])
     assert result.exit_code == 0, result.output
     assert "-lute-s0-" in result.output and "-flute-s0-" not in result.output
@@ -111,7 +108,11 @@ def test_generate_finds_the_first_seed_of_an_arm(sweep_file, monkeypatch):
     for trial in (second, first):
         evaluations = [{"step": 0}, {"step": 25}]
         write_record(
-            Path("results/small"), seed=trial.spec.seed, trial_id=trial.trial_id, spec=as_dict(trial.spec), evaluations=evaluations
+            Path("results/small"),
+            seed=trial.spec.seed,
+            trial_id=trial.trial_id,
+            spec=as_dict(trial.spec),
+            evaluations=evaluations,
         )
     asked = {}
 

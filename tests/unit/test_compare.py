@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from scipy import stats
-from tests.unit.test_report import planted, write_sweep
 from typer.testing import CliRunner
 
+from tests.unit.test_report import planted, write_sweep
 from timbre_ray import cli, report
 from timbre_ray.report import compare
 from timbre_ray.report.results import load

@@ -12,9 +12,10 @@ import soundfile
 import yaml
 from typer.testing import CliRunner
 
-from timbre_ray import cli, cli_errors, doctor
-from timbre_ray.backbones import MINI
-from timbre_ray.doctor import CHECKS, Case
+from timbre_ray import cli, cli_errors
+from timbre_ray.backbones import MINI, PUBLISHED_AUDIOMAE
+from timbre_ray.doctor import CHECKS, machine
+from timbre_ray.doctor.case import Case
 from timbre_ray.model_sizes import PUBLISHED_SIZES, training_memory
 from timbre_ray.sweep import load_sweep
 
@@ -90,19 +91,19 @@ def test_weights_from_folder_cache_or_hub(case, tmp_path, monkeypatch):
     assert level("weights", case()) == "ok"
     assert level("weights", case(backbone=LARGE)) == "warning"
     assert level("weights", case(backbone=LARGE, refusal="HF_HUB_OFFLINE is set")) == "error"
-    parts = tuple(f"{part}/model.safetensors" for part in doctor.WEIGHED)
+    parts = tuple(f"{part}/model.safetensors" for part in machine.WEIGHED)
     found = snapshot(tmp_path / "cache", LARGE["name"], ("model_index.json", *parts))
     assert level("weights", case(backbone=LARGE, refusal="offline")) == "error", "AudioMAE is not there yet"
-    snapshot(tmp_path / "cache", doctor.PUBLISHED_AUDIOMAE, ("model.safetensors", "config.json"))
+    snapshot(tmp_path / "cache", PUBLISHED_AUDIOMAE, ("model.safetensors", "config.json"))
     assert level("weights", case(backbone=LARGE, refusal="offline")) == "ok"
     (found / parts[0]).unlink()
     cut_short = CHECKS["weights"](case(backbone=LARGE, refusal="offline"))
-    assert cut_short.level == "error" and f"{LARGE['name']} lacks {doctor.WEIGHED[0]}" in cut_short.found
+    assert cut_short.level == "error" and f"{LARGE['name']} lacks {machine.WEIGHED[0]}" in cut_short.found
 
 
 def test_a_folder_without_a_part_is_an_error(case, tmp_path):
     folder = tmp_path / "model"
-    for part in ("audiomae", *doctor.WEIGHED):
+    for part in ("audiomae", *machine.WEIGHED):
         (folder / part).mkdir(parents=True)
         (folder / part / "model.safetensors").touch()
     (folder / "model_index.json").write_text("{}")
@@ -113,16 +114,16 @@ def test_a_folder_without_a_part_is_an_error(case, tmp_path):
 
 @pytest.mark.parametrize(("free", "expected"), [(10**15, "ok"), (10**6, "error")])
 def test_disk_against_the_estimate(case, monkeypatch, free, expected):
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(free, 0, free))
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(free, 0, free))
     assert level("disk", case()) == expected
 
 
 def test_a_tight_disk_and_one_that_cannot_be_judged(case, monkeypatch):
     need = case().estimate.num_bytes.known + case().estimate.checkpoint_bytes
     room = {"max_concurrent": 1}
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(need, 0, need * 1.05))
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(need, 0, need * 1.05))
     assert level("disk", case(run=room)) == "warning"
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**15, 0, 10**15))
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**15, 0, 10**15))
     assert level("disk", case(backbone={"name": "someone/model"})) == "warning"
 
 

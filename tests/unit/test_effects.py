@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from tests.unit.test_report import trial_record
 
+from tests.unit.test_report import trial_record
 from timbre_ray import report
 from timbre_ray.ablation import AblationSpec
 from timbre_ray.ledger import Ledger

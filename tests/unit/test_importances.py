@@ -16,8 +16,8 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from tests.unit.test_report import trial_record
 
+from tests.unit.test_report import trial_record
 from timbre_ray import report
 from timbre_ray.cluster.run import _sweep_record
 from timbre_ray.ledger import Ledger

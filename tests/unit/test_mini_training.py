@@ -43,8 +43,10 @@ def test_the_unet_knows_the_mean_of_the_noise_it_is_given(backbone: Backbone) ->
     timesteps = torch.full((len(mean),), 900)
     prompt = backbone.embed("A recording of a flute solo.")
     predicted = backbone.unet(
-        backbone.new_scheduler().add_noise(mean, noise, timesteps), timesteps, encoder_hidden_states=prompt.loa.expand(len(mean), -1, -1),
-        encoder_hidden_states_1=prompt.t5.expand(len(mean), -1, -1), encoder_attention_mask_1=prompt.mask.expand(len(mean), -1),
+        backbone.new_scheduler().add_noise(mean, noise, timesteps), timesteps,
+        encoder_hidden_states=prompt.loa.expand(len(mean), -1, -1),
+        encoder_hidden_states_1=prompt.t5.expand(len(mean), -1, -1),
+        encoder_attention_mask_1=prompt.mask.expand(len(mean), -1),
     ).sample  # fmt: skip
     error = (predicted - noise).mean((2, 3)).square().mean().sqrt()
     assert error < 0.5 / 32

@@ -24,7 +24,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_sweep_takes_ones_own_recordings_from_where_it_lies(folder: Path) -> None:
-    result = runner.invoke(cli.app, ["init", "sweeps/mine.yaml", "--clips", "recordings", "--instrument", "marimba", "--seeds", "2"])
+    result = runner.invoke(
+        cli.app, ["init", "sweeps/mine.yaml", "--clips", "recordings", "--instrument", "marimba", "--seeds", "2"]
+    )
     assert result.exit_code == 0, result.output
     assert "sweeps/mine.yaml: 12 trials. Next: timbre-ray plan sweeps/mine.yaml" in result.output
     assert yaml.safe_load(Path("sweeps/mine.yaml").read_text())["base"]["clips"]["path"] == "../recordings"
@@ -41,7 +43,8 @@ def test_the_published_model_gets_the_papers_settings(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     sweep = load_sweep("large.yaml")
     spec = sweep.trials[0].spec
-    assert (spec.dreambooth.lr, spec.dreambooth.gradient_accumulation, spec.evaluate.sampler.num_inference_steps) == (1e-5, 4, 200)
+    assert (spec.dreambooth.lr, spec.dreambooth.gradient_accumulation) == (1e-5, 4)
+    assert spec.evaluate.sampler.num_inference_steps == 200
     assert sweep.run.resources.train["gpu"] == 1
 
 

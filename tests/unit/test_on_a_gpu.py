@@ -49,7 +49,8 @@ def test_training_by_graphs_is_training(
         unet = on_gpu.copy_unet()
         torch.manual_seed(0)
         METHODS[method].attach(unet, spec)
-        rows = list(train(unet, on_gpu.new_scheduler(), instance, prior if method == "prior" else None, spec, seed=3, device="cuda"))
+        given = prior if method == "prior" else None
+        rows = list(train(unet, on_gpu.new_scheduler(), instance, given, spec, seed=3, device="cuda"))
         trained = torch.cat([p.detach().flatten() for p in unet.parameters() if p.requires_grad])
         found[kind] = [row["loss"] for row in rows], trained
     tolerance = 1e-4 if precision == "no" else 2e-2
@@ -81,7 +82,8 @@ def test_what_is_set_aside_leaves_the_gpu_and_comes_back(on_gpu: Backbone) -> No
     before = on_gpu.embed("A recording of a piano.")
     held = torch.cuda.memory_allocated()
     on_gpu.set_aside()
-    weights = 4 * sum(p.numel() for part in on_gpu.pipeline.components.values() if isinstance(part, torch.nn.Module) for p in part.parameters())
+    modules = [part for part in on_gpu.pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    weights = 4 * sum(p.numel() for module in modules for p in module.parameters())
     assert held - torch.cuda.memory_allocated() > 0.9 * weights
     again = on_gpu.embed("A recording of a piano.")
     assert all(torch.equal(getattr(before, f.name), getattr(again, f.name)) for f in dataclasses.fields(before))

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-from tests.unit.test_report import null, planted, write_sweep
 
+from tests.unit.test_report import null, planted, write_sweep
 from timbre_ray import report
 from timbre_ray.report import comparisons
 from timbre_ray.report.comparisons import Contrast

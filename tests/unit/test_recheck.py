@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.test_scorer import publish, request, shipped
 from typer.testing import CliRunner
 
+from tests.unit.test_scorer import publish, request, shipped
 from timbre_ray import cli, recheck, report
 from timbre_ray.evaluate.scorer import score_clips, score_floor
 from timbre_ray.ledger import Ledger

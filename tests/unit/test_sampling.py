@@ -47,7 +47,8 @@ def test_no_guidance_needs_one_side(backbone: Backbone) -> None:
 
 
 def test_few_steps_of_dpm_solver_reach_what_many_of_ddim_reach(backbone: Backbone) -> None:
-    """Both follow one ordinary differential equation, so the same noise becomes the same clip; in eight steps DPM-Solver++ gets nearer."""
+    """Both follow one ordinary differential equation, so the same noise becomes the same clip; in eight steps
+    DPM-Solver++ gets nearer."""
     noise = torch.stack([clip_noise(0, i, backbone.latent_shape) for i in range(3)])
     pair = prompt_pair(backbone, PROMPT, "")
 

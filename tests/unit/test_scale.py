@@ -55,8 +55,10 @@ def test_what_a_run_of_tune_is_summed_up_to() -> None:
 def test_the_page_says_what_was_met_and_what_was_cut_short(tmp_path: Path) -> None:
     where = {"machine": "a machine", "date": "2026-01-01", "loads": [0.5, 7.0]}
     took = {"wall_s": 9.0, "cpu_s": 8.0, "peak_mib": 100.0}
-    recorded = {"write_s": 1.0, "read_s": 1.0, "difference_s": 1.0, "status": took, "report": {**took, "cpu_s": 61.0}, "plan": took}
-    recorded |= {"page_mib": 7.5, "opens_s": [2.0, 1.0, 3.0]}
+    recorded = {
+        "write_s": 1.0, "read_s": 1.0, "difference_s": 1.0, "status": took, "report": {**took, "cpu_s": 61.0}, "plan": took,
+        "page_mib": 7.5, "opens_s": [2.0, 1.0, 3.0],
+    }  # fmt: skip
     parts = {
         "plan-10000": {"trials": 10_000, **took, **where}, "plan-100": {"trials": 100, **took, **where},
         "records-10000": {"trials": 10_000, **recorded, **where}, "tune-10000": tuning.summary(made_up_run(700, 10_000)),

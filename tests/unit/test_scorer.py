@@ -94,8 +94,9 @@ def test_infinity_is_measured_where_clips_are_enough(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr("timbre_ray.evaluate.scorer.load_embedder", lambda name, weights=None: embedder)
     noise = 0.2 * torch.randn(32, 40_960, generator=torch.Generator().manual_seed(0))
+    asked, held_out = request(Store(tmp_path), shipped("chinese_lute")), {"held_out": embed_clips("few", noise)}
     found = [
-        _distances("few", request(Store(tmp_path), shipped("chinese_lute")), noise[:count], {"held_out": embed_clips("few", noise)}).metrics
+        _distances("few", asked, noise[:count], held_out).metrics
         for count in (31, 32)
     ]
     assert "fad_inf_held_out" not in found[0]
@@ -131,7 +132,9 @@ def test_the_floor_is_the_recordings_own_distance(tmp_path: Path) -> None:
     assert "clap_a" not in score_floor(key, "chinese flute", EvaluateSpec(num_clips=4), store)[1]
 
 
-def test_recordings_that_were_damaged_before_they_were_read_spoil_no_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recordings_that_were_damaged_before_they_were_read_spoil_no_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calm, store, solo = Store(tmp_path / "calm"), Store(tmp_path / "store"), shipped("chinese_flute_v1")
     expected = score_clips(request(calm, solo), calm)
     asked = request(store, solo)

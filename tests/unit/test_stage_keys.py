@@ -50,7 +50,10 @@ arms:
   known: {dreambooth: {method: chineseclass-prior}, teacher: {epochs: 2, mixture_weight: 0.5, mode: teacher_forced}}
   lora: {dreambooth: {method: lora, lora_rank: 2, lora_alpha: 8}}
   joint: {dreambooth: {train_language_model: true, mixed_precision: bf16}, teacher: {epochs: 1, loa: last}}
-  sampled: {evaluate: {sampler: {guidance_scale: 1, negative_prompt: Low quality, scheduler: dpmsolver++}, fad: [audiomae, vggish]}}
+  sampled:
+    evaluate:
+      sampler: {guidance_scale: 1, negative_prompt: Low quality, scheduler: dpmsolver++}
+      fad: [audiomae, vggish]
   worded: {prompts: {duet: "A {partner} and a {token} {instrument}."}, clips: {partner: violin}}
 grid:
   seed: [0, 7]

@@ -22,6 +22,7 @@ from timbre_ray.stage_keys import ScoreRequest, StageKeys
 from timbre_ray.stages import TrialStages
 from timbre_ray.store import Store
 from timbre_ray.trial import export, run_trial
+from timbre_ray.trial_progress import Progress
 
 SPEC = TrialSpec(
     clips=ClipsSpec(path="mini:chinese_flute_v1"),
@@ -105,8 +106,8 @@ def test_damaged_weights_are_trained_anew(tmp_path: Path) -> None:
     assert weights == [trial.dreambooth_key(step) for step in (1, 2, 1)]
 
 
-def stop_at(step: int) -> Callable[[stages.Progress], None]:
-    def on_progress(progress: stages.Progress) -> None:
+def stop_at(step: int) -> Callable[[Progress], None]:
+    def on_progress(progress: Progress) -> None:
         if progress.stage == "dreambooth" and progress.done == step:
             raise KeyboardInterrupt
 
@@ -174,7 +175,8 @@ def test_an_exported_trial_plays_in_the_stock_pipeline(tmp_path: Path) -> None:
 
 
 def test_half_precision_generates_what_single_does_nearly_and_trains_in_single(tmp_path: Path) -> None:
-    spec = dataclasses.replace(SPEC, backbone=BackboneSpec(dtype="bfloat16"), evaluate=dataclasses.replace(SPEC.evaluate, at_steps=(4,)))
+    evaluate = dataclasses.replace(SPEC.evaluate, at_steps=(4,))
+    spec = dataclasses.replace(SPEC, backbone=BackboneSpec(dtype="bfloat16"), evaluate=evaluate)
     store = Store(tmp_path / "store")
     list(run_trial(spec, store=store, score=lambda request: Scored(request, store)))
     half, single = TrialStages(spec, store, "cpu"), TrialStages(SPEC, store, "cpu")

@@ -252,8 +252,14 @@ def test_a_search_overrides_the_base_arm(load):
         (search({"dreambooth.steps": {"type": "int", "low": 1.5, "high": 3}}), "search.space.dreambooth.steps.low=1.5: type int"),
         (search({"dreambooth.method": {"type": "categorical"}}), "search.space.dreambooth.method.choices=[]: a categorical"),
         (search(metric="fad_heldout"), "search.metric='fad_heldout': nothing of that name is measured; nearest: fad_held_out"),
-        (search(metric=["fad_held_out", "piano"], mode=["min", "max"]), "search.metric='piano': nothing of that name is measured"),
-        (search(metric=["fad_held_out"] * 2, mode=["min"] * 2), "search.metric=['fad_held_out', 'fad_held_out']: must be distinct"),
+        (
+            search(metric=["fad_held_out", "piano"], mode=["min", "max"]),
+            "search.metric='piano': nothing of that name is measured",
+        ),
+        (
+            search(metric=["fad_held_out"] * 2, mode=["min"] * 2),
+            "search.metric=['fad_held_out', 'fad_held_out']: must be distinct",
+        ),
         (search(metric=["fad_held_out", "kad_held_out"]), "search.mode=['min']: 2 metric(s) need as many modes"),
         (search(mode="least"), "search.mode='least': must be min or max"),
         (search(metric="fad_held_out/clap"), "search.metric='fad_held_out/clap': base.evaluate.fad=['vggish'] has no clap"),

@@ -11,8 +11,9 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from tests.unit.score_keys import key_of_score
 from timbre_ray.cluster.baselines import baseline_key
-from timbre_ray.evaluate.scorer import ScoreRequest, embed_clips, score_clips
+from timbre_ray.evaluate.scorer import ScoreRequest, embed_clips
 from timbre_ray.identity import MINI, judges_digest
 from timbre_ray.models.vggish import VGGish, windows
 from timbre_ray.store import Store
@@ -109,25 +110,14 @@ def test_own_weights_embed(tmp_path: Path, weights: Path) -> None:
     assert again == pytest.approx(expected, abs=1e-5) and again.shape == (12, 12)
 
 
-def test_a_score_is_keyed_by_the_weights_content(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = []
-
-    class Stopped(Exception):
-        pass
-
-    def record(stage: str, key: str, *_: object, **__: object) -> None:
-        keys.append(key)
-        raise Stopped
-
-    store = Store(tmp_path / "store")
-    monkeypatch.setattr(store, "get_or_compute", record)
+def test_a_score_is_keyed_by_the_weights_content(tmp_path: Path, weights: Path) -> None:
     request = ScoreRequest(
         encode_key="e", audio=(), partner="piano", target_class="chinese flute", embedders=("vggish",), num_clips=4
     )
     moved = shutil.copy(weights, tmp_path / "copy.pth")
-    for path in (str(MINI / "vggish" / "model.safetensors"), str(weights), str(moved)):
-        with pytest.raises(Stopped):
-            score_clips(dataclasses.replace(request, vggish=path), store)
+    store = Store(tmp_path / "store")
+    paths = (str(MINI / "vggish" / "model.safetensors"), str(weights), str(moved))
+    keys = [key_of_score(dataclasses.replace(request, vggish=path), store) for path in paths]
     assert keys[1] == keys[2] != keys[0]
 
 

@@ -34,8 +34,8 @@ def root_of(error: BaseException) -> BaseException:
 def is_transient(error: BaseException) -> bool:
     """True if the same work might succeed on a second try: memory, network, disk or a dead process.
 
-    A wrong value, a missing file or a loss that is not a number comes back unchanged, so it is not tried again. A damaged artifact
-    does not come back: the stages of a trial compute anew what they find damaged.
+    A wrong value, a missing file or a loss that is not a number comes back unchanged, so it is not tried again. A damaged
+    artifact does not come back: the stages of a trial compute anew what they find damaged.
     """
     root = root_of(error)
     if told := _OF_THE_SYSTEM.search(str(root)):

@@ -75,7 +75,8 @@ def connected(address: str) -> Iterator[Any]:
     """Ray's client for the dashboard at ``address``. Raises ValueError, RuntimeError or ConnectionError with the remedy."""
     if not address.startswith(("http://", "https://")):
         raise ValueError(
-            f"--address={address!r}: jobs go to a dashboard, such as http://127.0.0.1:8265 (`ray dashboard cluster.yaml` opens it)"
+            f"--address={address!r}: jobs go to a dashboard, such as http://127.0.0.1:8265 "
+            "(`ray dashboard cluster.yaml` opens it)"
         )
     if absent := [module for module in NEEDED if importlib.util.find_spec(module) is None]:
         raise RuntimeError(f"jobs need {' and '.join(absent)}, which are not installed: pip install 'timbre-ray[cluster]'")
@@ -90,8 +91,8 @@ def connected(address: str) -> Iterator[Any]:
         yield JobSubmissionClient(address)
     except ray.exceptions.AuthenticationError as error:
         raise RuntimeError(
-            f"{address}: the cluster refuses without its token ({str(error).splitlines()[0]}); export RAY_AUTH_MODE=token, and have "
-            "the token with which the cluster was started in ~/.ray/auth_token"
+            f"{address}: the cluster refuses without its token ({str(error).splitlines()[0]}); export RAY_AUTH_MODE=token, and "
+            "have the token with which the cluster was started in ~/.ray/auth_token"
         ) from None
     except ConnectionError as error:
         raise ConnectionError(f"{address}: nothing answers ({error}); is `ray dashboard cluster.yaml` running?") from None

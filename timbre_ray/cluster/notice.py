@@ -1,7 +1,7 @@
 """A trial's process that is told to leave: by SIGTERM, or because its node is drained before it goes.
 
-A spot machine says two minutes before that it will be taken away. The trial writes its checkpoint and raises Leaving; Tune starts it
-elsewhere at that step and counts no failure. What has not left when ``GRACE_S`` are over ends as Ray ends a worker.
+A spot machine says two minutes before that it will be taken away. The trial writes its checkpoint and raises Leaving; Tune starts
+it elsewhere at that step and counts no failure. What has not left when ``GRACE_S`` are over ends as Ray ends a worker.
 """
 
 from __future__ import annotations

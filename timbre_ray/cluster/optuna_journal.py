@@ -22,8 +22,8 @@ FILE_NAME = "optuna.log"
 class OptunaJournal(Callback):
     """One Optuna trial for each of Tune's, with the ledger's name and scores as its attributes and values.
 
-    A copy: the study that draws the points lives in the driver's memory and is told the ledger at each start, and so is this file,
-    which begins anew then. A journal and no database, because results may lie on NFS.
+    A copy: the study that draws the points lives in the driver's memory and is told the ledger at each start, and so is this
+    file, which begins anew then. A journal and no database, because results may lie on NFS.
     """
 
     def __init__(self, search: SearchSpec, *, sweep: str, history: SearchHistory, context: TrialContext) -> None:

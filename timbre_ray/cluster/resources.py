@@ -73,7 +73,7 @@ def _start(address: str | None, environment: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def credentials_kept_back() -> Iterator[None]:
-    """Tune would copy the driver's AWS keys into the environment of its trials, which Ray writes to its logs: nodes have their own."""
+    """Tune would copy the driver's AWS keys into its trials' environment, which Ray writes to its logs: nodes have their own."""
     names = class_cache.ENV_VARS_TO_PROPAGATE
     keys = {name for name in names if name.startswith("AWS_")}
     names.difference_update(keys)

@@ -60,8 +60,9 @@ def run_sweep(
 
     One Ray session a process: after another one has ended in the same process, Tune's trials fail to start (seen on Ray 2.60).
 
-    Raises InfeasibleError if the cluster can never hold a trial, DiskNotSharedError if a node does not see run.storage and
-    run.results, ValueError if a package of run.exporters is not installed, and RuntimeError if another driver runs the same sweep.
+    Raises InfeasibleError if the cluster can never hold a trial, DiskNotSharedError if a node does not see
+    run.storage and run.results, ValueError if a package of run.exporters is not installed, and RuntimeError if
+    another driver runs the same sweep.
     """
     console, functions = console or Console(), functions or Functions()
     check_installed(sweep.run.exporters)

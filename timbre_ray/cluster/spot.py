@@ -1,4 +1,4 @@
-"""On a spot machine: waits for the cloud's notice that it will be taken away, and has Ray drain this node, so that its trials leave.
+"""On a spot machine: waits for the cloud's notice of its end, and has Ray drain this node, so that its trials leave.
 
     python -m timbre_ray.cluster.spot      # beside `ray start` on a worker; ends at once where no cloud says whether it is one
 

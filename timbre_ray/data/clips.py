@@ -62,7 +62,9 @@ def load_target(spec: ClipsSpec, num_samples: int) -> tuple[Tensor, Tensor]:
     if files.held_out:
         return train, load_windows(files.held_out, num_samples)
     if len(train) < 4:
-        raise ClipError(f"{spec.path}: one recording of {len(train)} windows is too little to hold out a quarter; set clips.held_out")
+        raise ClipError(
+            f"{spec.path}: one recording of {len(train)} windows is too little to hold out a quarter; set clips.held_out"
+        )
     num_held_out = math.ceil(len(train) / 4)
     return train[:-num_held_out], train[-num_held_out:]
 

@@ -28,16 +28,21 @@ class AudioMAE(nn.Module):
     def __init__(self, *, num_frames: int, embed_dim: int, depth: int, num_heads: int) -> None:
         super().__init__()
         if num_frames % (16 * self.NUM_TOKENS):
-            raise ValueError(f"num_frames={num_frames}: must be a multiple of {16 * self.NUM_TOKENS} (8 LOA tokens of 16-frame patches)")
+            raise ValueError(
+                f"num_frames={num_frames}: must be a multiple of {16 * self.NUM_TOKENS} (8 LOA tokens of 16-frame patches)"
+            )
         self.config = {"num_frames": num_frames, "embed_dim": embed_dim, "depth": depth, "num_heads": num_heads}
         self.vit = timm.models.VisionTransformer(
-            img_size=(num_frames, 128), patch_size=16, in_chans=1, num_classes=0, embed_dim=embed_dim, depth=depth, num_heads=num_heads
-        )
+            img_size=(num_frames, 128), patch_size=16, in_chans=1, num_classes=0,
+            embed_dim=embed_dim, depth=depth, num_heads=num_heads,
+        )  # fmt: skip
 
     def tokens(self, bank: Tensor, layers: LoaLayers = "last3") -> Tensor:
         """bank: (batch, num_frames, 128) -> patch features (batch, num_frames // 16, 8, embed_dim), cls dropped."""
         num_layers = {"last3": 3, "last": 1}[layers]
-        blocks = self.vit.forward_intermediates(bank[:, None], indices=num_layers, norm=True, output_fmt="NLC", intermediates_only=True)
+        blocks = self.vit.forward_intermediates(
+            bank[:, None], indices=num_layers, norm=True, output_fmt="NLC", intermediates_only=True
+        )
         patches = torch.stack(blocks).mean(0)
         return patches.unflatten(1, (-1, 8))
 

@@ -189,7 +189,8 @@ def _check_fit(spec: BackboneSpec, language_model: GPT2LMHeadModel, audiomae: Au
     predicted, true = language_model.config.n_embd, audiomae.config["embed_dim"]
     if predicted != true:
         raise ValueError(
-            f"backbone.audiomae={spec.audiomae!r}: its features have {true} dimensions, but the GPT-2 of {spec.name} predicts {predicted}"
+            f"backbone.audiomae={spec.audiomae!r}: its features have {true} dimensions, "
+            f"but the GPT-2 of {spec.name} predicts {predicted}"
         )
 
 

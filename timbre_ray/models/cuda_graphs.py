@@ -1,7 +1,7 @@
 """CUDA graphs of the U-Net: the same kernels, launched at once.
 
-AudioLDM2's U-Nets are some hundred small transformer blocks: launched one by one, their kernels leave a GPU idle for most of a step. A graph
-is recorded at the first call and replayed at every further one of the same shapes. On the CPU nothing changes.
+AudioLDM2's U-Nets are some hundred small transformer blocks: launched one by one, their kernels leave a GPU idle for most of a
+step. A graph is recorded at the first call and replayed at every further one of the same shapes. On the CPU nothing changes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 def for_training(unet: nn.Module, device: str) -> Any:
     """What is called as ``unet`` is, forward and backward passes as graphs; ``unet`` itself on the CPU.
 
-    Every call must have the shapes of the first. Autocast must not cache its casts, and the gradients must be there before the first
-    backward pass (``zero_grad(set_to_none=False)``): a graph writes its gradients to the same place each time, and a parameter
-    without one would take that place for its own.
+    Every call must have the shapes of the first. Autocast must not cache its casts, and the gradients must be there before the
+    first backward pass (``zero_grad(set_to_none=False)``): a graph writes its gradients to the same place each time, and a
+    parameter without one would take that place for its own.
     """
     return _Trained(unet) if is_cuda(device) else unet
 

@@ -42,7 +42,7 @@ def invert_mel(mel: Tensor) -> Tensor:
     num_samples = mel.shape[1] * HOP
     # log_mel's frame t is centred at 160 t + 80, torch's at 160 t: half a hop of silence in front makes up for it.
     late = torchaudio.functional.griffinlim(
-        magnitude, torch.hann_window(N_FFT, device=mel.device), N_FFT, HOP, N_FFT, power=1.0, n_iter=NUM_ITERATIONS, momentum=0.99,
-        length=None, rand_init=False,
+        magnitude, torch.hann_window(N_FFT, device=mel.device), N_FFT, HOP, N_FFT, power=1.0, n_iter=NUM_ITERATIONS,
+        momentum=0.99, length=None, rand_init=False,
     )  # fmt: skip
     return torch.nn.functional.pad(late, (HOP // 2, num_samples))[:, :num_samples]

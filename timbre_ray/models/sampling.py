@@ -47,7 +47,8 @@ def generate(
     """-> waveforms (num_clips, samples), mean removed and peak 0.5 like every clip of a target, and their scaled latents
     (num_clips, channels, time, mel); both on the CPU, float32.
 
-    The noise of clip i is ``clip_noise(seed, i)``. ``on_clips`` is called after each batch. Raises FloatingPointError if the model's output is not finite.
+    The noise of clip i is ``clip_noise(seed, i)``. ``on_clips`` is called after each batch. Raises FloatingPointError if the
+    model's output is not finite.
     """
     waveforms, clean = [], []
     unet = cuda_graphs.for_generation(unet, backbone.device)
@@ -68,8 +69,8 @@ def denoise(
     unet: AudioLDM2UNet2DConditionModel, scheduler: DDIMScheduler | DPMSolverMultistepScheduler, latents: Tensor,
     positive: Embeddings, negative: Embeddings, sampler: SamplerSpec,
 ) -> Tensor:  # fmt: skip
-    """latents: (batch, channels, time, mel) noise -> clean latents of the same shape. The U-Net computes in its own precision; guidance
-    and the solver's sums, which many steps add up, in that of the latents."""
+    """latents: (batch, channels, time, mel) noise -> clean latents of the same shape. The U-Net computes in its own precision;
+    guidance and the solver's sums, which many steps add up, in that of the latents."""
     count = len(latents)
     scheduler.set_timesteps(sampler.num_inference_steps, device=latents.device)
     guided = sampler.guidance_scale > 1.0
@@ -81,8 +82,9 @@ def denoise(
     for timestep in scheduler.timesteps:
         model_input = scheduler.scale_model_input(torch.cat([latents] * len(sides)), timestep)
         noise = unet(
-            model_input.to(unet.dtype), timestep, encoder_hidden_states=loa, encoder_hidden_states_1=t5, encoder_attention_mask_1=mask
-        ).sample.to(latents.dtype)
+            model_input.to(unet.dtype), timestep, encoder_hidden_states=loa, encoder_hidden_states_1=t5,
+            encoder_attention_mask_1=mask,
+        ).sample.to(latents.dtype)  # fmt: skip
         if guided:
             unconditional, conditional = noise.chunk(2)
             noise = unconditional + sampler.guidance_scale * (conditional - unconditional)

@@ -33,7 +33,9 @@ def front(results: Results) -> Front | None:
     found = {name: losses(measured, objectives) for name, measured in values.items()}
     best = [name for name in found if not any(dominates(other, found[name]) for other in found.values())]
     points = {trial["trial_id"]: _settings(trial["point"]) for trial in finished}
-    rows = [(name, *(number(value) for value in values[name]), points[name]) for name in sorted(best, key=lambda name: found[name])]
+    rows = [
+        (name, *(number(value) for value in values[name]), points[name]) for name in sorted(best, key=lambda name: found[name])
+    ]
     headers = ("trial", *(f"{metric} ({mode})" for metric, mode in objectives.items()), "settings")
     return Front(headers=headers, rows=tuple(rows), num_trials=len(finished))
 

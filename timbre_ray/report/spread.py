@@ -73,7 +73,7 @@ def gather(results: Results, store: Store) -> tuple[Spread, ...]:
 
 
 def _scores(store: Store, key: str) -> dict[str, Any]:
-    """Empty where they are damaged, as the listening tables go without such a clip: `store verify` and `report --check` name it."""
+    """Empty where they are damaged, as the listening tables skip such a clip: `store verify` and `report --check` name it."""
     try:
         return json.loads(store.get("score", key).file("scores.json").read_text(encoding="utf-8"))
     except DamagedArtifactError:

@@ -1,6 +1,7 @@
 """The score behind an evaluation, found by the audio that it heard and the recordings that this was held against.
 
-Both, for targets share the untouched model's audio. Not by its key: the recordings and weights that went into a key may be elsewhere, or others, by now.
+Both, for targets share the untouched model's audio. Not by its key: the recordings and weights that went into a key may be
+elsewhere, or others, by now.
 """
 
 from __future__ import annotations

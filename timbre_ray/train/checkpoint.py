@@ -29,8 +29,8 @@ def save(
     losses: list[dict],
     scaler: GradScaler | None = None,
 ) -> None:
-    """Whole or not at all: written beside, brought to the disk, and renamed. A disk that fails for the moment costs no training: it
-    gets no checkpoint, with a warning, and the next one a minute later. Raises OSError where the disk does not come back."""
+    """Whole or not at all: written beside, brought to the disk, and renamed. A disk that fails for the moment costs no training:
+    it gets no checkpoint, with a warning, and the next one a minute later. Raises OSError where the disk does not come back."""
     state: dict[str, Any] = {
         "step": step,
         "parameters": {name: p.detach().cpu() for name, p in parameters.items()},

@@ -40,7 +40,9 @@ def lesson_loss(gpt2: GPT2LMHeadModel, lesson: Lesson, rows: Tensor, mode: str) 
     return F.mse_loss(predicted, truth)
 
 
-def teach(gpt2: GPT2LMHeadModel, instance: Lesson, mixture: Lesson | None, spec: TeacherSpec, *, seed: int) -> Iterator[dict[str, float]]:
+def teach(
+    gpt2: GPT2LMHeadModel, instance: Lesson, mixture: Lesson | None, spec: TeacherSpec, *, seed: int
+) -> Iterator[dict[str, float]]:
     """Trains ``gpt2`` in place; yields the losses of every optimizer step.
 
     mixture: with ``mixture_weight`` above 0, mixtures of the target and the partner under the mixture prompt.
@@ -48,7 +50,9 @@ def teach(gpt2: GPT2LMHeadModel, instance: Lesson, mixture: Lesson | None, spec:
     """
     gpt2.requires_grad_(True)
     gpt2.lm_head.requires_grad_(False)  # tied to the token embeddings, which this model never reads
-    optimizer = torch.optim.AdamW([p for p in gpt2.parameters() if p.requires_grad], lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        [p for p in gpt2.parameters() if p.requires_grad], lr=spec.lr, weight_decay=spec.weight_decay, fused=True
+    )
     num_clips = len(instance.loa)
     steps_per_epoch = math.ceil(num_clips / spec.batch_size)
     for epoch in range(spec.epochs):
@@ -60,7 +64,9 @@ def teach(gpt2: GPT2LMHeadModel, instance: Lesson, mixture: Lesson | None, spec:
                 losses["mixture"] = spec.mixture_weight * lesson_loss(gpt2, mixture, rows % len(mixture.loa), spec.mode)
             total = torch.stack(list(losses.values())).sum()
             if not torch.isfinite(total):
-                raise FloatingPointError(f"teacher forcing: the loss is {total.item()} at epoch {epoch}, step {i}; lower teacher.lr")
+                raise FloatingPointError(
+                    f"teacher forcing: the loss is {total.item()} at epoch {epoch}, step {i}; lower teacher.lr"
+                )
             total.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

@@ -11,8 +11,9 @@ import torch
 import yaml
 from instruments import sound
 
+from tests.unit.score_keys import key_of_score
 from timbre_ray.cluster.baselines import baseline_key
-from timbre_ray.evaluate.scorer import ScoreRequest, classify_clips, score_clips
+from timbre_ray.evaluate.scorer import ScoreRequest, classify_clips
 from timbre_ray.identity import MINI, VERSIONS, judges_digest
 from timbre_ray.models.backbone import load_judges
 from timbre_ray.models.classifier import InstrumentClassifier
@@ -87,24 +88,12 @@ def test_a_sweeps_judges_are_the_classifier_and_its_audiomae(classifier: Path) -
     assert load_judges().classifier.classes[0] == "piano" and len(load_judges().classifier.classes) == 13
 
 
-def test_a_score_is_keyed_by_the_classifiers_content(tmp_path: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = []
-
-    class Stopped(Exception):
-        pass
-
-    def record(stage: str, key: str, *_: object, **__: object) -> None:
-        keys.append(key)
-        raise Stopped
-
-    store = Store(tmp_path / "store")
-    monkeypatch.setattr(store, "get_or_compute", record)
+def test_a_score_is_keyed_by_the_classifiers_content(tmp_path: Path, classifier: Path) -> None:
     common = {"encode_key": "e", "audio": (), "partner": "piano", "target_class": "chinese flute", "embedders": ("vggish",)}
     request = ScoreRequest(**common, num_clips=4)
     moved = shutil.copytree(classifier, tmp_path / "copy")
-    for name in ("mini", str(classifier), str(moved)):
-        with pytest.raises(Stopped):
-            score_clips(dataclasses.replace(request, classifier=name), store)
+    store = Store(tmp_path / "store")
+    keys = [key_of_score(dataclasses.replace(request, classifier=name), store) for name in ("mini", str(classifier), str(moved))]
     before = {**common, "num_clips": 4}  # all that a request was when there was one classifier alone
     assert keys[0] == stage_key("score", VERSIONS["score"], before, [judges_digest()])
     assert keys[1] == keys[2] != keys[0]

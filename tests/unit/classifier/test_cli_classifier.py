@@ -73,7 +73,7 @@ def test_from_notes_to_a_report(trained: Path, nsynth: Path, songs: Path, audiom
 
 
 def test_published_weights_are_listened_through(trained: Path, nsynth: Path, songs: Path, tmp_path: Path) -> None:
-    """The original checkpoint's layout, rewritten once; the classifier is a judge by itself, whatever became of the checkpoint."""
+    """The original checkpoint's layout, rewritten once; the classifier is a judge by itself, whatever becomes of that."""
     torch.manual_seed(0)
     size = {"embed_dim": 64, "depth": 3, "num_heads": 1}
     vit = timm.models.VisionTransformer(img_size=(128, 128), patch_size=16, in_chans=1, num_classes=0, global_pool="avg", **size)

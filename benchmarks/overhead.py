@@ -106,9 +106,9 @@ def measure(repeats: int) -> list[Figure]:
 
 
 def measure_long(repeats: int) -> list[Figure]:
-    """Once or twice: a repetition takes ten minutes."""
+    """Once: a repetition takes eight minutes."""
     with tempfile.TemporaryDirectory() as folder:
-        times = both(Path(folder), LONG_SWEEP, min(repeats, 2))
+        times = both(Path(folder), LONG_SWEEP, min(repeats, 1))
         starts = [start for results in Path(folder).glob("*/results/long") for start in warm_starts(results)]
     return [
         over_bare(*times),

@@ -103,7 +103,8 @@ def test_a_search_is_an_optuna_storage_while_it_runs(context):
     """The file begins anew with what the ledger has measured; a trial under way is RUNNING, one without a score FAILs."""
     plan = context.plan(TRIAL.config)
     context = dataclasses.replace(context, plan=lambda config: dataclasses.replace(plan, point={"dreambooth.lr": 1e-5}))
-    (context.ledger_folder / "optuna.log").write_text("of an earlier run")
+    for name in ("optuna.log", "optuna.log.lock", "optuna.log.mine"):
+        (context.ledger_folder / name).write_text("of an earlier run")
     measured = (({"dreambooth.lr": 2e-5}, (4.0,)),)
     journal = OptunaJournal(
         SEARCH, sweep="stubs", history=SearchHistory(measured=measured, unfinished=(), trials=()), context=context
@@ -123,6 +124,7 @@ def test_a_search_is_an_optuna_storage_while_it_runs(context):
     Ledger(context.ledger_folder).write_trial({**Ledger(context.ledger_folder).trial("a-flute-s0"), "status": "finished"})
     journal.on_trial_complete(**INFO)
     assert [(t.state.name, t.values) for t in study(context).trials[1:]] == [("FAIL", None), ("COMPLETE", [6.0])]
+    assert (context.ledger_folder / "optuna.log.mine").is_file(), "a copy that someone keeps"
 
 
 class Exporter(Callback):

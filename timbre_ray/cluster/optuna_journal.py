@@ -37,8 +37,8 @@ class OptunaJournal(Callback):
 
     def setup(self, **info: Any) -> None:
         path = self._context.ledger_folder / FILE_NAME
-        for old in path.parent.glob(f"{FILE_NAME}*"):  # the lock of a driver that was killed too
-            old.unlink()
+        for old in (path, *path.parent.glob(f"{FILE_NAME}.lock*")):  # the lock of a driver that was killed
+            old.unlink(missing_ok=True)
         self._storage = JournalStorage(JournalFileBackend(str(path)))
         directions = [f"{mode}imize" for mode in self._search.objectives.values()]
         study = optuna.create_study(storage=self._storage, study_name=self._sweep, directions=directions)

@@ -65,7 +65,7 @@ class RunSpec(_Strict):
     results: str = "results"
     """Folder of the ledgers, from the working folder; where ``storage`` is a URL they lie below that too."""
     exporters: tuple[Literal["wandb", "mlflow", "aim"], ...] = ()
-    """Where losses and scores go beside the ledger and TensorBoard (packages: wandb, mlflow-skinny, aim); one that fails is
+    """Where scores go beside the ledger and TensorBoard (packages: wandb, mlflow-skinny, aim); one that fails is
     switched off and harms no sweep."""
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Losses and scores to TensorBoard, and to W&B, MLflow and Aim where ``run.exporters`` asks for them.
+"""Losses and scores to TensorBoard, a search to an Optuna journal; scores to W&B, MLflow and Aim where ``run.exporters`` asks.
 
 The ledger is the record of a sweep; exporters copy while it runs. One that raises is reported once and switched
 off: no sweep ends for the sake of a copy.

@@ -22,8 +22,9 @@ from timbre_ray.data.features import mix, normalise_waveform
 from timbre_ray.estimate import Records
 from timbre_ray.evaluate.scorer import classify_clips, score_clips
 from timbre_ray.methods import METHODS
-from timbre_ray.models.backbone import Backbone, load_backbone, load_judges
+from timbre_ray.models.backbone import Backbone, load_backbone
 from timbre_ray.models.embedders import VGGishEmbedder, load_embedder
+from timbre_ray.models.judges import load_judges
 from timbre_ray.models.vggish import VGGish
 from timbre_ray.priors import PRIORS
 from timbre_ray.specs import SamplerSpec, TrialSpec

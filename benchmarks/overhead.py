@@ -18,11 +18,12 @@ import yaml
 
 from benchmarks.ablation import run_ours
 from benchmarks.measure import ENVIRONMENT, ROOT, Figure, Row, child, in_turns
+from timbre_ray.evaluate.scorer import score_floor
 from timbre_ray.ledger import Ledger
-from timbre_ray.models.backbone import load_backbone, load_judges
+from timbre_ray.models.backbone import load_backbone
 from timbre_ray.models.embedders import load_embedder
+from timbre_ray.models.judges import load_judges
 from timbre_ray.sweep import load_sweep
-from timbre_ray.trial import baseline
 
 SWEEP = {
     "name": "overhead",
@@ -76,7 +77,7 @@ def main(sweep_file: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         store = run_ours(specs, Path(folder))
-        baseline(specs[0], store=store)  # a sweep has it too
+        score_floor(specs[0], store)  # a sweep has it too
         print(json.dumps({"seconds": time.perf_counter() - start}))
 
 

@@ -94,11 +94,11 @@ def run(task: Task, store: Store, scores: Scores, tolerance: float = TOLERANCE) 
 def _floor(task: Task, store: Store, tolerance: float) -> tuple[int, list[Finding]]:
     from pydantic import TypeAdapter  # slow to import
 
-    from timbre_ray.evaluate.scorer import score_floor
+    from timbre_ray.evaluate.scorer import compute_floor
     from timbre_ray.specs import TrialSpec
 
     spec = TypeAdapter(TrialSpec).validate_python(task.trial["spec"])
-    _, metrics = score_floor(task.audio[0][1], spec.clips.target_class, spec.evaluate, store)
+    _, metrics = compute_floor(task.audio[0][1], spec.clips.target_class, spec.evaluate, store)
     held = [(where, {"metrics": record["metrics"]}) for where, record in task.records]
     return _compare_all(held, {"metrics": metrics}, tolerance)
 

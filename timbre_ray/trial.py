@@ -6,11 +6,10 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import soundfile
 
-from timbre_ray.evaluate.scorer import Pending, ScoreRequest, score_floor
+from timbre_ray.evaluate.scorer import Pending, ScoreRequest
 from timbre_ray.leaving import Leaving
 from timbre_ray.specs import TrialSpec, as_dict
 from timbre_ray.stages import Lazy, TrialStages
@@ -53,14 +52,6 @@ def run_trial(
                 training.throw(leaving)  # it knows its checkpoint, and raises it again
             yield from collect(wait=False)
     yield from collect(wait=True)
-
-
-def baseline(spec: TrialSpec, *, store: Store, device: str = "cpu") -> dict[str, Any]:
-    """The real-versus-real row of a target: what no model can be expected to beat."""
-    stages = TrialStages(spec, store, device)
-    encoded = stages.encode()
-    num_clips, metrics = score_floor(encoded.key, spec.clips.target_class, spec.evaluate, store)
-    return {"num_clips": num_clips, "metrics": metrics, "audio": {"real": encoded.key}}
 
 
 def generate_from(

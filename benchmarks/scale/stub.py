@@ -56,11 +56,15 @@ def score(request: str, *, worker: Worker, store: Store) -> dict[str, float]:
     return scores_of(request)
 
 
+def prepare_scoring(worker: Worker) -> None:
+    """Nothing, where the real one imports torch."""
+
+
 def baseline(spec: TrialSpec, *, worker: Worker, store: Store) -> dict[str, Any]:
     return {"num_clips": 4, "metrics": scores_of(spec.clips.path), "audio": {}}
 
 
-STUBS = Functions(trial=trial, score=score, baseline=baseline)
+STUBS = Functions(trial=trial, score=score, baseline=baseline, prepare_scoring=prepare_scoring)
 
 
 class Scored:

@@ -39,6 +39,7 @@ def struck(plain: Functions, seams: Seams) -> Functions:
         trial=functools.partial(_trial, plain.trial, seams),
         score=functools.partial(_score, plain.score, seams),
         baseline=plain.baseline,
+        prepare_scoring=plain.prepare_scoring,
     )
 
 

@@ -24,7 +24,7 @@ from stub_functions import STUBS
 from stub_sweeps import by_token, stub_sweep, write_clips
 
 from timbre_ray.cluster import exporters
-from timbre_ray.cluster.resources import InfeasibleError, ray_session
+from timbre_ray.cluster.resources import QUIET_ENVIRONMENT, InfeasibleError, ray_session
 from timbre_ray.cluster.run import Outcome, run_sweep
 from timbre_ray.cluster.scoring import MAX_RETRIES
 from timbre_ray.cluster.search import history_of
@@ -56,6 +56,12 @@ def run(sweep) -> tuple[Outcome, str, dict[str, dict]]:
     text = io.StringIO()
     outcome = run_sweep(sweep, functions=STUBS, console=Console(file=text, width=200))
     return outcome, text.getvalue(), {record["arm"]: record for record in Ledger(outcome.results).trials()}
+
+
+def test_workers_have_the_environment_of_a_sweep():
+    wanted = {**QUIET_ENVIRONMENT, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    found = ray.get(ray.remote(lambda: dict(os.environ)).remote())
+    assert {name: found.get(name) for name in wanted} == wanted
 
 
 def num_calls(sweep, name: str) -> int:
@@ -226,7 +232,8 @@ def test_exporters_copy_the_ledger_and_harm_nothing(write_sweep, tmp_path, monke
 
     assert printed.count("exporter mlflow: switched off") == 1
     assert "ConnectionError: no route to the tracking server" in printed
-    assert [outcome.finished, outcome.failed] == [plain.finished, plain.failed] and len(outcome.finished) == 2
+    assert len(outcome.finished) == 2 and outcome.failed == plain.failed
+    assert sorted(outcome.finished) == sorted(plain.finished), "in the order in which they started, which is open"
     for arm, record in records.items():
         assert scalars(outcome.results / "tensorboard" / record["trial_id"]) == numbers_of(record)
         for part in ("status", "error", "evaluations", "losses"):

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.integration.stub_functions import baseline
+from tests.integration.stub_functions import baseline, prepare_scoring
 from timbre_ray.cluster import functions
 from timbre_ray.cluster.resources import ray_session
 from timbre_ray.cluster.run import run_sweep
@@ -40,7 +40,7 @@ def score(request, *, worker, store):
 
 def main(address: str, path: str) -> int:
     with ray_session(address=address, threads=1):
-        bundle = functions.Functions(trial=trial, score=score, baseline=baseline)
+        bundle = functions.Functions(trial=trial, score=score, baseline=baseline, prepare_scoring=prepare_scoring)
         return run_sweep(load_sweep(Path(path)), address=address, functions=bundle).exit_code
 
 

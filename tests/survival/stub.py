@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-from tests.integration.stub_functions import baseline, count_call
+from tests.integration.stub_functions import baseline, count_call, prepare_scoring
 from timbre_ray.cluster.functions import Functions
 from timbre_ray.trial_progress import Evaluation, Progress
 
@@ -85,4 +85,4 @@ def strike(store_root: Path, place: str) -> str | None:
     return action
 
 
-STUBS = Functions(trial=trial, score=score, baseline=baseline)
+STUBS = Functions(trial=trial, score=score, baseline=baseline, prepare_scoring=prepare_scoring)

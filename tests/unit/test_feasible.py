@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from timbre_ray.cluster.autoscaling import NodeType, Startable, startable
-from timbre_ray.cluster.resources import InfeasibleError, check_feasible
+from timbre_ray.cluster.resources import InfeasibleError, check_feasible, cluster_address
 
 HEAD = {"cpu": 0}
 GPU_NODE = {"cpu": 8, "gpu": 1}
@@ -78,3 +78,13 @@ def test_machines_of_ones_own_share_the_head_s_type():
     config = {"max_workers": 2, "head_node_type": "node", "available_node_types": {"node": {"resources": {}, "max_workers": 2}}}
     assert startable(config, groups=["node"]).types == (NodeType(name="node", count=2, resources={}),)
     assert startable(config, groups=["node", "node"]).num_nodes == 1
+
+
+def test_the_cluster_is_the_one_that_is_named(monkeypatch):
+    """A Ray that happens to run on this machine is nobody's answer."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert (cluster_address(None), cluster_address("local"), cluster_address("10.0.0.1:6379")) == (None, None, "10.0.0.1:6379")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert (cluster_address(None), cluster_address("10.0.0.1:6379")) == ("auto", "10.0.0.1:6379")
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert cluster_address(None) is None

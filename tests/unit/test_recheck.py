@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from tests.unit.test_scorer import publish, request, shipped
 from timbre_ray import cli, recheck, report
-from timbre_ray.evaluate.scorer import score_clips, score_floor
+from timbre_ray.evaluate.scorer import compute_floor, score_clips
 from timbre_ray.ledger import Ledger
 from timbre_ray.report import claims, spread
 from timbre_ray.report.paired import paired_difference
@@ -45,7 +45,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "evaluations": [{"step": 0, "num_clips": 4, "metrics": scores["metrics"], "confidences": scores["confidences"],
                              "audio": dict(asked.audio)}],
         })  # fmt: skip
-    num_clips, metrics = score_floor("flute", "chinese flute", spec.evaluate, store)
+    num_clips, metrics = compute_floor("flute", "chinese flute", spec.evaluate, store)
     ledger.write_baseline("flute", {"num_clips": num_clips, "metrics": metrics, "audio": {"real": "flute"}})
     ledger.write_sweep({"name": "small", "arms": ["near", "far"], "planned": names, "run": {"storage": str(store.root)}})
     report.build(ledger.folder, store.root, root / "reports" / "small")

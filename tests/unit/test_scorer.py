@@ -13,8 +13,8 @@ from timbre_ray.clip_sets import find_files
 from timbre_ray.data.clips import load_windows, read_clips, write_clips
 from timbre_ray.evaluate import scorer
 from timbre_ray.evaluate.frechet import frechet_distance
-from timbre_ray.evaluate.scorer import ScoreRequest, _distances, classify_clips, embed_clips, score_clips, score_floor
-from timbre_ray.models.backbone import load_judges
+from timbre_ray.evaluate.scorer import ScoreRequest, _distances, classify_clips, compute_floor, embed_clips, score_clips
+from timbre_ray.models.judges import load_judges
 from timbre_ray.models.embedders import load_embedder
 from timbre_ray.specs import ClipsSpec, EvaluateSpec
 from timbre_ray.store import DamagedArtifactError, Store
@@ -126,10 +126,10 @@ def test_all_of_a_long_clip_is_heard() -> None:
 def test_the_floor_is_the_recordings_own_distance(tmp_path: Path) -> None:
     store, clips = Store(tmp_path), shipped("chinese_flute_v1")
     key = publish(store, "encode", "flute", {"train": clips, "held_out": clips})
-    num_clips, metrics = score_floor(key, "chinese flute", EvaluateSpec(num_clips=3, fad=("vggish", "clap")), store)
+    num_clips, metrics = compute_floor(key, "chinese flute", EvaluateSpec(num_clips=3, fad=("vggish", "clap")), store)
     assert num_clips == 3 and metrics["fad_held_out"] > 0, "three clips of the four"
     assert 0.5 < metrics["clap_a"] <= 1 and metrics["solo_target_confidence"] > 0.9
-    assert "clap_a" not in score_floor(key, "chinese flute", EvaluateSpec(num_clips=4), store)[1]
+    assert "clap_a" not in compute_floor(key, "chinese flute", EvaluateSpec(num_clips=4), store)[1]
 
 
 def test_recordings_that_were_damaged_before_they_were_read_spoil_no_score(

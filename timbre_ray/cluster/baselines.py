@@ -1,15 +1,16 @@
-"""The real-versus-real floor of each target, computed beside the trials."""
+"""The real-versus-real floor of each target, computed by the evaluation actors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-import ray
+from ray.tune import Callback
 
 from timbre_ray.clip_sets import find_files
-from timbre_ray.cluster.failures import describe
-from timbre_ray.cluster.functions import Functions, Worker
-from timbre_ray.cluster.resources import Resources, as_ray_options
+from timbre_ray.cluster.failures import ScoringFailedError, describe, root_of
+from timbre_ray.cluster.scoring import RemoteScore
+from timbre_ray.cluster.trainable import TrialContext
 from timbre_ray.identity import VERSIONS, backbone_digest, judges_digest
 from timbre_ray.ledger import Ledger
 from timbre_ray.specs import TrialSpec, as_dict, digest
@@ -33,33 +34,34 @@ def baseline_key(spec: TrialSpec) -> str:
     return digest({"clips": find_files(spec.clips).digests(), "models": judged, "evaluate": evaluate})
 
 
-class BaselineTasks:
-    """One Ray task a target, with the resources of a trial."""
+class Baselines(Callback):
+    """Asks for a target's floor once one of its trials has a score: its recordings are encoded then, so that an evaluation actor
+    needs no backbone for it and no trial waits for a GPU. A target none of whose trials is scored has no use for a floor.
+    """
 
-    def __init__(
-        self, specs: dict[str, TrialSpec], *, ledger: Ledger, worker: Worker, functions: Functions, resources: Resources
-    ) -> None:
-        task = ray.remote(_compute).options(max_retries=1, **as_ray_options(resources))
-        self._refs = {
-            target: task.remote(spec, target=target, ledger=ledger, worker=worker, functions=functions)
-            for target, spec in specs.items()
-        }
+    def __init__(self, specs: dict[str, TrialSpec], *, context: TrialContext, scored: Iterable[str]) -> None:
+        """scored: targets of which earlier runs have scored trials."""
+        self._missing, self._context, self._asked = dict(specs), context, dict[str, RemoteScore]()
+        for target in scored:
+            self._ask(target)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        if "step" in result:
+            self._ask(self._context.plan(trial.config).target)
+
+    def _ask(self, target: str) -> None:
+        spec = self._missing.pop(target, None)
+        if spec is not None:
+            context, key = self._context, baseline_key(spec)
+            ledger = context.worker.ledger(context.ledger_folder)
+            self._asked[target] = context.scorers.baseline(context.functions.baseline, spec, target=target, key=key, ledger=ledger)
 
     def wait(self) -> dict[str, dict[str, str]]:
-        """Waits for all; target -> error of those that failed."""
+        """Waits for all that were asked for; target -> error of those that failed."""
         errors: dict[str, dict[str, str]] = {}
-        for target, ref in self._refs.items():
+        for target, asked in self._asked.items():
             try:
-                ray.get(ref)
-            except ray.exceptions.RayError as error:
-                errors[target] = describe(error, stage="baseline")
+                asked.result()
+            except ScoringFailedError as error:
+                errors[target] = describe(root_of(error), stage="baseline")
         return errors
-
-
-def _compute(spec: TrialSpec, *, target: str, ledger: Ledger, worker: Worker, functions: Functions) -> None:
-    """Writes the record itself, as trials do: a report in the middle of the run has its floor."""
-    store = worker.store()
-    with store.attributed_to(f"baseline-{target}"):
-        record = functions.baseline(spec, worker=worker, store=store)
-        store.confirm()
-    ledger.write_baseline(target, {**record, "target": target, "key": baseline_key(spec)})

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import importlib.util
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
-from tensorboardX import SummaryWriter
 
 from timbre_ray.cluster.optuna_journal import OptunaJournal
 from timbre_ray.cluster.search import SearchHistory
@@ -56,7 +57,7 @@ def exporter_callbacks(
 class _Events:
     """The event folder of a trial under way."""
 
-    writer: SummaryWriter
+    writer: Any
     loss_step: int = -1
     """Last step whose losses are written; ``score_step`` likewise."""
     score_step: int = -1
@@ -71,8 +72,12 @@ class TensorBoard(Callback):
     def __init__(self, context: TrialContext) -> None:
         self._context, self._ledger = context, context.worker.ledger(context.ledger_folder)
         self._events: dict[str, _Events] = {}
+        # It imports torch if it can, for seconds: meanwhile the first trial's worker starts.
+        threading.Thread(target=importlib.import_module, args=("tensorboardX",), daemon=True).start()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        from tensorboardX import SummaryWriter
+
         trial_id = self._trial_id(trial)
         self._close(trial_id)
         folder = self._context.ledger_folder / "tensorboard" / trial_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from timbre_ray.object_storage import PATIENCE_S, ObjectStorage
 from timbre_ray.remote_tier import RemoteTier
 from timbre_ray.shared_disk import SharedDisk
 from timbre_ray.specs import TrialSpec
-from timbre_ray.store import Store
+from timbre_ray.store import ArtifactNotFoundError, DamagedArtifactError, Store
 
 Score = Callable[[Any], Any]
 """ScoreRequest -> Pending."""
@@ -66,10 +67,24 @@ def score_clips(request: Any, *, worker: Worker, store: Store) -> dict[str, Any]
     return scorer.score_clips(request, store)
 
 
-def baseline(spec: TrialSpec, *, worker: Worker, store: Store) -> dict[str, Any]:
-    from timbre_ray import trial
+def prepare_scoring(worker: Worker) -> None:
+    """What the first score would wait for otherwise, as far as no request is needed for it."""
+    importlib.import_module("timbre_ray.evaluate.scorer")
+    _prepare_torch(worker)
 
-    return trial.baseline(spec, store=store, device=_prepare_torch(worker))
+
+def baseline(spec: TrialSpec, *, worker: Worker, store: Store) -> dict[str, Any]:
+    """The real-versus-real row of a target: what no model can be expected to beat."""
+    from timbre_ray.evaluate import scorer
+
+    device = _prepare_torch(worker)
+    try:
+        return scorer.score_floor(spec, store)
+    except (ArtifactNotFoundError, DamagedArtifactError):
+        from timbre_ray.stages import TrialStages  # where the recordings are not encoded already, and then alone: it takes seconds
+
+        TrialStages(spec, store, device).encode()
+        return scorer.score_floor(spec, store)
 
 
 def _prepare_torch(worker: Worker) -> str:
@@ -89,3 +104,4 @@ class Functions:
     trial: Callable[..., Iterator[Any]] = run_trial
     score: Callable[..., dict[str, Any]] = score_clips
     baseline: Callable[..., dict[str, Any]] = baseline
+    prepare_scoring: Callable[[Worker], None] = prepare_scoring

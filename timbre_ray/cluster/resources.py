@@ -32,18 +32,25 @@ Resources = Mapping[str, float]
 NOTHING = Startable()
 
 
+def cluster_address(asked: str | None) -> str | None:
+    """The cluster to join: what is asked for, or what Ray's own RAY_ADDRESS names. None: a Ray of one's own on this machine, and
+    never one that happens to run on it."""
+    address = asked or os.environ.get("RAY_ADDRESS")
+    return None if address == "local" else address or None
+
+
 @contextlib.contextmanager
 def ray_session(*, address: str | None, threads: int) -> Iterator[None]:
     """A connection to Ray: the one that is open already, the cluster at ``address``, or a new one on this machine."""
     if ray.is_initialized():
         yield
         return
-    threads_environment = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "OPENBLAS", "MKL")}
+    environment = QUIET_ENVIRONMENT | {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "OPENBLAS", "MKL")}
     before = dict(os.environ)
-    os.environ.update(QUIET_ENVIRONMENT)
+    os.environ.update(environment)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the outcome lists what failed
     try:
-        _start(address, {**QUIET_ENVIRONMENT, **threads_environment})
+        _start(address, environment)
         yield
     finally:
         ray.shutdown()
@@ -52,15 +59,19 @@ def ray_session(*, address: str | None, threads: int) -> Iterator[None]:
 
 
 def _start(address: str | None, environment: dict[str, str]) -> None:
-    """ray.init, tried again where a busy machine does not start Ray's own processes within the 30 s that Ray allows them."""
+    """ray.init, tried again where a busy machine does not start Ray's own processes within the 30 s that Ray allows them.
+
+    A Ray of one's own has the environment from this process. As a runtime environment it would not fit the workers that Ray
+    keeps ready, and new ones would be started in their place, for more than a second.
+    """
     for left in reversed(range(START_TRIES)):
         try:
             ray.init(
-                address=address,
+                address=address or "local",
                 include_dashboard=None if address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env={"env_vars": environment},
+                runtime_env={"env_vars": environment} if address else None,
             )
             return
         except Exception as error:  # Ray raises a bare Exception here

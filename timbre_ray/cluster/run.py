@@ -14,13 +14,20 @@ from ray import tune
 from rich.console import Console
 
 from timbre_ray.cluster.autoscaling import startable_nodes
-from timbre_ray.cluster.baselines import BaselineTasks, missing_baselines
+from timbre_ray.cluster.baselines import Baselines, missing_baselines
 from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.exporters import check_installed, exporter_callbacks
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.progress import Board, SweepCallback, error_text
 from timbre_ray.cluster.provenance import provenance
-from timbre_ray.cluster.resources import NOTHING, check_feasible, credentials_kept_back, living_nodes, ray_session
+from timbre_ray.cluster.resources import (
+    NOTHING,
+    check_feasible,
+    cluster_address,
+    credentials_kept_back,
+    living_nodes,
+    ray_session,
+)
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import GridPlan, SearchHistory, SearchPlan, history_of, tune_config
 from timbre_ray.cluster.storage_probe import check_every_node
@@ -64,7 +71,7 @@ def run_sweep(
     run.storage and run.results, ValueError if a package of run.exporters is not installed, and RuntimeError if
     another driver runs the same sweep.
     """
-    console, functions = console or Console(), functions or Functions()
+    console, functions, address = console or Console(), functions or Functions(), cluster_address(address)
     check_installed(sweep.run.exporters)
     results = (Path(sweep.run.results) / sweep.name).resolve()
     ledger = Ledger.of(results, sweep.run.storage, patience_s=sweep.run.storage_patience_s)
@@ -90,6 +97,8 @@ def run_sweep(
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Todo:
     num_kept: int
+    scored: frozenset[str]
+    """Targets of the trials that are kept."""
     num_trials: int
     trials: tuple[PlannedTrial, ...]
     """Of an ablation, in the sweep's order; a search decides as it goes."""
@@ -103,6 +112,7 @@ def _todo(sweep: Sweep, ledger: Ledger) -> _Todo:
         difference = ledger.difference(history.trials)
         return _Todo(
             num_kept=len(history.measured),
+            scored=frozenset(trial.target for trial in difference.keep),
             num_trials=history.num_left(sweep.search),
             trials=(),
             history=history,
@@ -111,7 +121,14 @@ def _todo(sweep: Sweep, ledger: Ledger) -> _Todo:
     difference = ledger.difference(sweep.trials)
     kept = {trial.trial_id for trial in difference.keep}
     trials = tuple(trial for trial in sweep.trials if trial.trial_id not in kept)
-    return _Todo(num_kept=len(kept), num_trials=len(trials), trials=trials, history=None, difference=difference)
+    return _Todo(
+        num_kept=len(kept),
+        scored=frozenset(trial.target for trial in difference.keep),
+        num_trials=len(trials),
+        trials=trials,
+        history=None,
+        difference=difference,
+    )
 
 
 def _plan_line(sweep: Sweep, todo: _Todo) -> str:
@@ -142,14 +159,14 @@ def _run_on_ray(
     worker = Worker(
         store_root=root, device=device, threads=run.threads, disks=disks, remote_url=remote_url, patience_s=run.storage_patience_s
     )
-    scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=worker, score=functions.score)
+    scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=worker, functions=functions)
     try:
-        baselines = BaselineTasks(floors, ledger=ledger, worker=worker, functions=functions, resources=run.resources.train)
         context = TrialContext(
             ledger_folder=results, worker=worker, functions=functions, scorers=scorers,
             plan=GridPlan({t.trial_id: t for t in todo.trials}) if sweep.search is None else SearchPlan(sweep),
             objectives=tuple(sweep.search.objectives) if sweep.search else (), hang_timeout_s=run.hang_timeout_s,
         )  # fmt: skip
+        baselines = Baselines(floors, context=context, scored=todo.scored)
         concurrency = min(slots, run.max_concurrent or slots)
         board = Board(
             num_trials=todo.num_trials, num_kept=todo.num_kept, progress_folder=results / "progress", concurrency=concurrency
@@ -157,7 +174,7 @@ def _run_on_ray(
         if todo.num_trials:
             with credentials_kept_back(), Display(board, console, title=sweep.name):
                 keeper = SweepCallback(context=context, board=board, check_alone=check_alone)
-                _fit(sweep, todo=todo, context=context, keeper=keeper, say=board.notice, scratch=results / ".tune")
+                _fit(sweep, todo=todo, context=context, callbacks=[keeper, baselines], say=board.notice, scratch=results / ".tune")
         failed_floors = baselines.wait()
     finally:
         scorers.stop()
@@ -172,7 +189,8 @@ def _checked_disks(sweep: Sweep, results: Path) -> tuple[SharedDisk, ...]:
 
 
 def _fit(
-    sweep: Sweep, *, todo: _Todo, context: TrialContext, keeper: SweepCallback, say: Callable[[str], None], scratch: Path
+    sweep: Sweep, *, todo: _Todo, context: TrialContext, callbacks: list[tune.Callback], say: Callable[[str], None],
+    scratch: Path,
 ) -> None:
     """Tune's own folder holds nothing that the ledger lacks: it is emptied before and removed after."""
     shutil.rmtree(scratch, ignore_errors=True)
@@ -187,7 +205,7 @@ def _fit(
             storage_path=str(scratch),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=sweep.run.max_failures),
-            callbacks=[keeper, *exporters],  # the ledger's first
+            callbacks=[*callbacks, *exporters],
         ),
     ).fit()
     shutil.rmtree(scratch, ignore_errors=True)

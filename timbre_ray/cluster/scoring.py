@@ -11,8 +11,10 @@ import ray
 from ray.actor import ActorHandle
 
 from timbre_ray.cluster.failures import ScoringFailedError
-from timbre_ray.cluster.functions import Worker
+from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.resources import as_ray_options
+from timbre_ray.ledger import Ledger
+from timbre_ray.specs import TrialSpec
 
 #: A scorer that dies (killed, out of memory, its node gone) is started again, however often, and repeats the request it held; one
 #: that kills it at each of so many repetitions fails its own trial alone.
@@ -30,9 +32,20 @@ class Scorer:
     def __init__(self, *, worker: Worker, score: Callable[..., dict[str, Any]]) -> None:
         self._worker, self._score, self._store = worker, score, worker.store()
 
+    def prepare(self, prepare: Callable[[Worker], None]) -> None:
+        prepare(self._worker)
+
     def score(self, request: Any, trial_id: str) -> dict[str, Any]:
         with self._store.attributed_to(trial_id):
             return self._score(request, worker=self._worker, store=self._store)
+
+
+    def baseline(self, compute: Callable[..., dict[str, Any]], spec: TrialSpec, target: str, key: str, ledger: Ledger) -> None:
+        """Writes the record itself, as trials do: a report in the middle of the run has its floor."""
+        with self._store.attributed_to(f"baseline-{target}"):
+            record = compute(spec, worker=self._worker, store=self._store)
+            self._store.confirm()
+        ledger.write_baseline(target, {**record, "target": target, "key": key})
 
 
 class RemoteScore:
@@ -78,10 +91,14 @@ class ScorerPool:
 
     @classmethod
     def start(
-        cls, *, num_scorers: int, resources: Mapping[str, float], worker: Worker, score: Callable[..., dict[str, Any]]
+        cls, *, num_scorers: int, resources: Mapping[str, float], worker: Worker, functions: Functions
     ) -> ScorerPool:
+        """The actors prepare themselves while the first trial is on its way to its first score."""
         actor = ray.remote(Scorer).options(max_restarts=-1, max_task_retries=MAX_RETRIES, **as_ray_options(resources))
-        return cls([actor.remote(worker=worker, score=score) for _ in range(num_scorers)])
+        actors = [actor.remote(worker=worker, score=functions.score) for _ in range(num_scorers)]
+        for one in actors:
+            one.prepare.remote(functions.prepare_scoring)  # nobody waits: what is wrong with it, a score will say
+        return cls(actors)
 
     def submitter(self, trial_id: str, while_waiting: Callable[[], None] = lambda: None) -> Callable[[Any], RemoteScore]:
         """The ``score`` argument of a trial. The first actor depends on the trial, so that trials spread over the pool.
@@ -96,6 +113,13 @@ class ScorerPool:
             return RemoteScore(lambda: actor.score.remote(request, trial_id), while_waiting)
 
         return submit
+
+    def baseline(
+        self, compute: Callable[..., dict[str, Any]], spec: TrialSpec, *, target: str, key: str, ledger: Ledger
+    ) -> RemoteScore:
+        """The floor of a target, under way."""
+        actor = self._actors[sum(target.encode()) % len(self._actors)]
+        return RemoteScore(lambda: actor.baseline.remote(compute, spec, target, key, ledger))
 
     def stop(self) -> None:
         for actor in self._actors:

@@ -18,10 +18,10 @@ from timbre_ray.evaluate.clap import clap_a, clap_t
 from timbre_ray.evaluate.frechet import clip_distances, frechet_distance, frechet_infinity, infinity_shortfall
 from timbre_ray.evaluate.kernel import kernel_distance, kernel_interval
 from timbre_ray.evaluate.ranking import mean_confidences, rank
-from timbre_ray.models.backbone import Judges, load_judges
 from timbre_ray.models.embedders import load_embedder
-from timbre_ray.specs import EvaluateSpec
-from timbre_ray.stage_keys import ScoreRequest
+from timbre_ray.models.judges import Judges, load_judges
+from timbre_ray.specs import EvaluateSpec, TrialSpec
+from timbre_ray.stage_keys import ScoreRequest, StageKeys
 from timbre_ray.store import DamagedArtifactError, Store
 
 SEED = 0  # of resampling: the same draws in every arm
@@ -160,8 +160,17 @@ def _check(prompt: str, waveform: Tensor, num_clips: int) -> None:
         raise ValueError(f"score: clips {broken.nonzero().flatten().tolist()} of prompt {prompt!r} are silent or not finite")
 
 
-def score_floor(encode_key: str, target_class: str, evaluate: EvaluateSpec, store: Store) -> tuple[int, dict[str, float]]:
-    """The real-versus-real row: up to ``num_clips`` training clips against the held-out ones -> clips used, metrics."""
+def score_floor(spec: TrialSpec, store: Store) -> dict[str, Any]:
+    """The real-versus-real row of the target, which is encoded already: up to ``num_clips`` training clips against the held-out
+    ones -> clips used, metrics, key of the audio.
+    """
+    key = StageKeys(spec).encode.key
+    num_clips, metrics = compute_floor(key, spec.clips.target_class, spec.evaluate, store)
+    return {"num_clips": num_clips, "metrics": metrics, "audio": {"real": key}}
+
+
+def compute_floor(encode_key: str, target_class: str, evaluate: EvaluateSpec, store: Store) -> tuple[int, dict[str, float]]:
+    """-> clips used, metrics."""
     judges = load_judges(classifier=evaluate.classifier)
     target = store.get("encode", encode_key).folder
     real = (read_clips(target, "train")[: evaluate.num_clips], read_clips(target, "held_out"))

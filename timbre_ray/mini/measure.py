@@ -19,8 +19,9 @@ from timbre_ray.evaluate.scorer import classify_clips, embed_clips
 from timbre_ray.mini import corpus, fit
 from timbre_ray.mini.denoiser import Round
 from timbre_ray.mini.perceptual import class_names
-from timbre_ray.models.backbone import Backbone, Judges, load_backbone, load_judges
+from timbre_ray.models.backbone import Backbone, load_backbone
 from timbre_ray.models.griffin_lim import invert_mel
+from timbre_ray.models.judges import Judges, load_judges
 from timbre_ray.models.sampling import clip_noise, decode, denoise, generate, new_sampling_scheduler, prompt_pair
 from timbre_ray.specs import BackboneSpec, SamplerSpec
 

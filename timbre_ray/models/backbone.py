@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import gc
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +17,10 @@ from torch import Tensor, nn
 from transformers import GPT2LMHeadModel, SpeechT5HifiGan
 from transformers.utils import logging as transformers_logging
 
-from timbre_ray.backbones import MINI, audiomae_path, pipeline_folder
+from timbre_ray.backbones import audiomae_path, pipeline_folder
 from timbre_ray.data.features import HOP, log_mel
 from timbre_ray.identity import backbone_digest
 from timbre_ray.models.audiomae import AudioMAE
-from timbre_ray.models.classifier import InstrumentClassifier
 from timbre_ray.models.language import rollout
 from timbre_ray.specs import BackboneSpec
 
@@ -192,22 +190,3 @@ def _check_fit(spec: BackboneSpec, language_model: GPT2LMHeadModel, audiomae: Au
             f"backbone.audiomae={spec.audiomae!r}: its features have {true} dimensions, "
             f"but the GPT-2 of {spec.name} predicts {predicted}"
         )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Judges:
-    """The models that score, whatever backbone is scored; never trained in a trial."""
-
-    audiomae: AudioMAE  # what the classifier listens through
-    classifier: InstrumentClassifier
-
-
-@functools.lru_cache(maxsize=2)
-def load_judges(device: str = "cpu", classifier: str = "mini") -> Judges:
-    """The miniature's classifier or one's own (a folder), with the AudioMAE that it knows."""
-    folder = MINI / "classifier" if classifier == "mini" else Path(classifier)
-    audiomae = MINI / "audiomae" if classifier == "mini" else folder / "audiomae"
-    return Judges(
-        audiomae=AudioMAE.from_pretrained(audiomae).to(device).requires_grad_(False),
-        classifier=InstrumentClassifier.from_pretrained(folder).to(device).requires_grad_(False),
-    )

@@ -13,7 +13,6 @@ from typing import Protocol
 import torch
 import torchaudio
 from torch import Tensor
-from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
 from timbre_ray.backbones import MINI
 from timbre_ray.data.features import HOP, SAMPLE_RATE_HZ, cut_windows
@@ -60,6 +59,8 @@ class ClapEmbedder:
     """One row a window of 2.56 s: CLAP's projected audio features, of length one."""
 
     def __init__(self, device: str) -> None:
+        from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel  # seconds, which VGGish need not wait for
+
         self._model = ClapModel.from_pretrained(MINI, subfolder="text_encoder", dtype=torch.float32).to(device).eval()
         self._extractor = ClapFeatureExtractor.from_pretrained(MINI, subfolder="feature_extractor")
         self._tokenizer = AutoTokenizer.from_pretrained(MINI, subfolder="tokenizer")

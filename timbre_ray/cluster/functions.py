@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from timbre_ray.ledger import Ledger
-from timbre_ray.memory import release
+from timbre_ray.memory import release, spare_libraries
 from timbre_ray.object_storage import PATIENCE_S, ObjectStorage
 from timbre_ray.remote_tier import RemoteTier
 from timbre_ray.shared_disk import SharedDisk
@@ -53,6 +53,7 @@ def run_trial(
 ) -> Iterator[Any]:
     from timbre_ray import trial
 
+    spare_libraries()
     device = _prepare_torch(worker)
     try:
         yield from trial.run_trial(spec, store=store, score=score, device=device, on_progress=on_progress)

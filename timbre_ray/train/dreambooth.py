@@ -76,6 +76,45 @@ def _of_one_length(instance: Examples, prior: Examples | None) -> tuple[Examples
     return padded(instance), padded(prior)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Part:
+    """One term of the loss."""
+
+    name: str
+    examples: Examples
+    weight: float
+    stream: int
+    """Of random numbers."""
+
+
+def _parts(instance: Examples, prior: Examples | None, spec: DreamboothSpec, device: str) -> tuple[_Part, ...]:
+    if cuda_graphs.is_cuda(device):
+        instance, prior = _of_one_length(instance, prior)
+    first = _Part(name="instance", examples=instance, weight=1.0, stream=INSTANCE)
+    return (first,) if prior is None else (first, _Part(name="prior", examples=prior, weight=spec.prior_weight, stream=PRIOR))
+
+
+def _accumulate(
+    predict: Callable[..., Any], scheduler: DDIMScheduler, parts: tuple[_Part, ...], spec: DreamboothSpec, accelerator: Accelerator,
+    *, step: int, seed: int, gpt2: GPT2LMHeadModel | None,
+) -> dict[str, float]:  # fmt: skip
+    """Gradients of one optimizer step -> its losses: the weighted sum, and each part alone. Raises FloatingPointError."""
+    losses = {part.name: 0.0 for part in parts}
+    for draw in range(step * spec.gradient_accumulation, (step + 1) * spec.gradient_accumulation):
+        for part in parts:
+            generator = checkpoint.generator_for(seed, part.stream, draw)
+            with accelerator.autocast():
+                loss = diffusion_loss(
+                    predict, scheduler, part.examples, spec.batch_size, generator, gpt2, spec.true_loa_probability
+                )
+            accelerator.backward(part.weight * loss / spec.gradient_accumulation)
+            losses[part.name] += loss.item() / spec.gradient_accumulation
+    total = sum(part.weight * losses[part.name] for part in parts)
+    if not math.isfinite(total):
+        raise FloatingPointError(f"dreambooth: the loss is {total} at step {step + 1}; lower dreambooth.lr (now {spec.lr:g})")
+    return {"loss": total, **losses}
+
+
 def trained_parameters(unet: nn.Module, gpt2: nn.Module | None) -> dict[str, nn.Parameter]:
     parts = {"unet": unet} | ({"language_model": gpt2} if gpt2 is not None else {})
     return {f"{part}.{name}": p for part, module in parts.items() for name, p in module.named_parameters() if p.requires_grad}
@@ -112,37 +151,28 @@ def train(
     model, optimizer = accelerator.prepare(unet, optimizer)
     model.train()
     if cuda_graphs.is_cuda(device):
-        instance, prior = _of_one_length(instance, prior)
         for parameter in trained_parameters(unet, None).values():  # GPT-2 has no graph, and what it never reads shall not decay
             parameter.grad = torch.zeros_like(parameter)
     predict = cuda_graphs.for_training(model, device)
-    sources = [("instance", instance, 1.0, INSTANCE)] + ([("prior", prior, spec.prior_weight, PRIOR)] if prior else [])
+    parts = _parts(instance, prior, spec, device)
+
+    def save() -> None:
+        if resume_from:
+            checkpoint.save(resume_from, history[-1]["step"], parameters, optimizer, history, scaler)
+
     yield from history
     saved = time.monotonic()
     for step in range(start, spec.steps):
-        losses = {name: 0.0 for name, *_ in sources}
-        for draw in range(step * spec.gradient_accumulation, (step + 1) * spec.gradient_accumulation):
-            for name, examples, weight, stream in sources:
-                generator = checkpoint.generator_for(seed, stream, draw)
-                with accelerator.autocast():
-                    loss = diffusion_loss(
-                        predict, scheduler, examples, spec.batch_size, generator, gpt2, spec.true_loa_probability
-                    )
-                accelerator.backward(weight * loss / spec.gradient_accumulation)
-                losses[name] += loss.item() / spec.gradient_accumulation
-        total = sum(weight * losses[name] for name, _, weight, _ in sources)
-        if not math.isfinite(total):
-            raise FloatingPointError(f"dreambooth: the loss is {total} at step {step + 1}; lower dreambooth.lr (now {spec.lr:g})")
+        losses = _accumulate(predict, scheduler, parts, spec, accelerator, step=step, seed=seed, gpt2=gpt2)
         accelerator.clip_grad_norm_(parameters.values(), spec.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=not cuda_graphs.is_cuda(device))
-        history.append({"step": step + 1, "loss": total, **losses})
-        if resume_from and time.monotonic() - saved >= checkpoint_every_s:
-            checkpoint.save(resume_from, step + 1, parameters, optimizer, history, scaler)
+        history.append({"step": step + 1, **losses})
+        if time.monotonic() - saved >= checkpoint_every_s:
+            save()
             saved = time.monotonic()
         try:
             yield history[-1]
         except Leaving:
-            if resume_from:
-                checkpoint.save(resume_from, step + 1, parameters, optimizer, history, scaler)
+            save()
             raise

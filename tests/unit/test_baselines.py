@@ -12,7 +12,7 @@ import pytest
 
 from timbre_ray import stages
 from timbre_ray.cluster import functions
-from timbre_ray.cluster.baselines import Baselines
+from timbre_ray.cluster.baselines import Baseline, Baselines
 from timbre_ray.cluster.failures import ScoringFailedError
 from timbre_ray.cluster.functions import Worker
 from timbre_ray.ledger import Ledger
@@ -46,7 +46,7 @@ def baselines(folder: Path, *targets: str, scored: tuple[str, ...] = ()) -> tupl
         scorers=scorers, worker=worker, ledger_folder=folder, functions=functions.Functions(),
         plan=lambda config: SimpleNamespace(target=config),
     )  # fmt: skip
-    return Baselines(dict.fromkeys(targets, SPEC), context=context, scored=scored), scorers
+    return Baselines(dict.fromkeys(targets, Baseline(spec=SPEC, key="k")), context=context, scored=scored), scorers
 
 
 def report(floors: Baselines, target: str, **result: Any) -> None:

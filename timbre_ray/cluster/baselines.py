@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ray.tune import Callback
@@ -17,13 +18,22 @@ from timbre_ray.specs import TrialSpec, as_dict, digest
 from timbre_ray.sweep import PlannedTrial
 
 
-def missing_baselines(trials: Iterable[PlannedTrial], ledger: Ledger) -> dict[str, TrialSpec]:
-    """Target -> spec of every baseline that the ledger does not hold yet, or holds for other clips or another evaluation."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """A floor to be computed."""
+
+    spec: TrialSpec
+    key: str
+
+
+def missing_baselines(trials: Iterable[PlannedTrial], ledger: Ledger) -> dict[str, Baseline]:
+    """Target -> every baseline that the ledger does not hold yet, or holds for other clips or another evaluation."""
     known = {target: record.get("key") for target, record in ledger.baselines().items()}
     wanted: dict[str, TrialSpec] = {}
     for trial in trials:
         wanted.setdefault(trial.target, trial.spec)
-    return {target: spec for target, spec in wanted.items() if known.get(target) != baseline_key(spec)}
+    found = {target: Baseline(spec=spec, key=baseline_key(spec)) for target, spec in wanted.items()}
+    return {target: baseline for target, baseline in found.items() if known.get(target) != baseline.key}
 
 
 def baseline_key(spec: TrialSpec) -> str:
@@ -39,9 +49,9 @@ class Baselines(Callback):
     needs no backbone for it and no trial waits for a GPU. A target none of whose trials is scored has no use for a floor.
     """
 
-    def __init__(self, specs: dict[str, TrialSpec], *, context: TrialContext, scored: Iterable[str]) -> None:
+    def __init__(self, missing: Mapping[str, Baseline], *, context: TrialContext, scored: Iterable[str]) -> None:
         """scored: targets of which earlier runs have scored trials."""
-        self._missing, self._context, self._asked = dict(specs), context, dict[str, RemoteScore]()
+        self._missing, self._context, self._asked = dict(missing), context, dict[str, RemoteScore]()
         for target in scored:
             self._ask(target)
 
@@ -50,11 +60,12 @@ class Baselines(Callback):
             self._ask(self._context.plan(trial.config).target)
 
     def _ask(self, target: str) -> None:
-        spec = self._missing.pop(target, None)
-        if spec is not None:
-            context, key = self._context, baseline_key(spec)
-            ledger = context.worker.ledger(context.ledger_folder)
-            self._asked[target] = context.scorers.baseline(context.functions.baseline, spec, target=target, key=key, ledger=ledger)
+        baseline, context = self._missing.pop(target, None), self._context
+        if baseline is not None:
+            self._asked[target] = context.scorers.baseline(
+                context.functions.baseline, baseline.spec, target=target, key=baseline.key,
+                ledger=context.worker.ledger(context.ledger_folder),
+            )  # fmt: skip
 
     def wait(self) -> dict[str, dict[str, str]]:
         """Waits for all that were asked for; target -> error of those that failed."""

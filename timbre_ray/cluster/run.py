@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ray import tune
 from rich.console import Console
 
 from timbre_ray.cluster.autoscaling import startable_nodes
-from timbre_ray.cluster.baselines import Baselines, missing_baselines
+from timbre_ray.cluster.baselines import Baseline, Baselines, missing_baselines
 from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.exporters import check_installed, exporter_callbacks
 from timbre_ray.cluster.functions import Functions, Worker
@@ -143,7 +143,7 @@ def _plan_line(sweep: Sweep, todo: _Todo) -> str:
 
 
 def _run_on_ray(
-    sweep: Sweep, *, todo: _Todo, floors: dict[str, Any], ledger: Ledger, results: Path, functions: Functions, console: Console,
+    sweep: Sweep, *, todo: _Todo, floors: Mapping[str, Baseline], ledger: Ledger, results: Path, functions: Functions, console: Console,
     address: str | None, check_alone: Callable[[], None],
 ) -> Outcome:  # fmt: skip
     run = sweep.run

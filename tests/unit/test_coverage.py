@@ -49,7 +49,7 @@ ARMS = {
 
 def over_seeds(confidences: np.ndarray, generator: np.random.Generator) -> tuple[float, float]:
     """The report's: Student's t over the seeds' means."""
-    found = paired_difference({"mine": confidences.mean(1)})
+    found = paired_difference({("mine", seed): mean for seed, mean in enumerate(confidences.mean(1))})
     assert found.interval is not None
     return found.interval
 

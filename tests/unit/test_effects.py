@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from tests.unit.test_paired import by_pair
 from tests.unit.test_report import trial_record
 from timbre_ray import report
 from timbre_ray.ablation import AblationSpec
@@ -71,9 +72,13 @@ def test_effects_of_a_factorial_by_hand(tmp_path: Path) -> None:
     assert (teacher.off, teacher.on, teacher.difference.mean) == pytest.approx((10.5 + level, 7.0 + level, -3.5))
     assert (prior.off, prior.on, prior.difference.mean) == pytest.approx((9.0 + level, 8.5 + level, -0.5))
     assert (both.off, both.on, both.difference.mean) == pytest.approx((-2.0, -5.0, -3.0))
-    assert teacher.difference.spread == 0 and teacher.difference.num_pairs == 6, "levels of targets and seeds are no spread"
+    assert teacher.difference.is_constant and teacher.difference.num_pairs == 6, "levels of targets and seeds are no spread"
     assert teacher.margin == pytest.approx(0.1 * (10 + level))
-    assert (teacher.verdict_text, prior.verdict_text, both.verdict_text) == ("better", "level", "better together")
+    assert teacher.verdict_text == "cannot be told apart: the same at every seed, no test"
+
+    found = effects.gather(load(write(tmp_path / "noisy", spec, planted(spec))))
+    verdicts = tuple(e.verdict_text for e in found.found if e.metric == "fad_held_out")
+    assert verdicts == ("better", "level", "better together")
     confidence = next(e for e in found.found if e.metric == "partner_confidence")
     assert confidence.verdict_text == "worse", "less of the piano is worse"
 
@@ -119,7 +124,9 @@ def simulate(of_arm: Mapping[str, float], arms: Mapping[str, tuple[str, ...]], s
         for arm, value in of_arm.items():
             scores[arm, target] = 10 + value + shared + generator.normal(0, 1, NUM_SEEDS)
     found = [
-        paired_difference({target: sum(weight * scores[arm, target] for arm, weight in weights.items()) for target in TARGETS})
+        paired_difference(
+            by_pair({target: sum(weight * scores[arm, target] for arm, weight in weights.items()) for target in TARGETS})
+        )
         for weights in effects_of("factorial", arms).values()
     ]
     return list(zip(found, adjusted([difference.p_value for difference in found]), strict=True))
@@ -152,7 +159,7 @@ def test_known_effects_and_interactions_are_recovered() -> None:
     false = [shown for shown, true in decided if true == 0 and shown]
     assert len(false) / sum(shown for shown, _ in decided) <= FALSE_DISCOVERY_RATE
     assert sum(sweep[0][1] < FALSE_DISCOVERY_RATE for sweep in sweeps) > 0.95 * NUM_SWEEPS
-    assert sum(sweep[3][1] < FALSE_DISCOVERY_RATE for sweep in sweeps) > 0.5 * NUM_SWEEPS
+    assert sum(sweep[3][1] < FALSE_DISCOVERY_RATE for sweep in sweeps) > 0.3 * NUM_SWEEPS
 
 
 def test_seeds_without_all_arms_are_left_out(tmp_path: Path) -> None:

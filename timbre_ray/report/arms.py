@@ -72,7 +72,7 @@ def _floors(results: Results) -> Iterable[Line]:
 
 def _lines(frame: pd.DataFrame, kind: RowKind) -> Iterable[Line]:
     for (target, metric, label), own in frame.groupby(["target", "metric", "arm"], sort=False):
-        found = paired_difference({target: own["value"].to_numpy()})
+        found = paired_difference({(target, seed): value for seed, value in zip(own["seed"], own["value"], strict=True)})
         yield Line(
             target=target,
             metric=metric,

@@ -16,11 +16,12 @@ MARGIN_SHARE = 0.10
 """To call a score level, a rise of this share of the reference’s mean must be ruled out; that no rise was seen is not enough."""
 RULE = (
     "Scores are compared in pairs of the same target and the same seed. A difference counts as shown where the 95 % "
-    "interval of its mean (Student’s t over seeds within targets, all targets weighing alike) excludes zero. “Level” or "
+    "interval of its mean (Student’s t over seeds, each over all targets, which weigh alike) excludes zero. “Level” or "
     "“not raised” counts as shown where the interval reaches zero or less and rules out a rise by a tenth of the "
     "reference’s mean. A claim holds where every part of it is shown, does not hold where one part is shown to be the other "
-    "way, and otherwise cannot be told apart; one seed has no interval. The intervals speak of other seeds on these "
-    "recordings, not of other instruments, and are not corrected for their number."
+    "way, and otherwise cannot be told apart. One seed has no interval, nor has a difference that is the same at every seed, "
+    "as ranks often are: there is nothing to judge it by. The intervals speak of other seeds on these recordings, with the same "
+    "noise of the evaluated clips, not of other instruments, and are not corrected for their number."
 )
 FAD, DUET_RANK, PIANO = "fad_held_out", "duet_partner_rank", "partner_confidence"
 METRIC_NAMES = {FAD: "FAD (held-out)", DUET_RANK: "piano’s rank in the duet", PIANO: "confidence in the solo piano"}
@@ -50,10 +51,12 @@ class Comparison:
     difference: float
     """Mean of left minus right over the pairs."""
     interval: tuple[float, float] | None
-    """95 % interval of the mean difference; None for fewer than two pairs."""
+    """95 % interval of the mean difference; None for one seed, and where all seeds agree."""
     num_pairs: int
     by_target: tuple[tuple[str, float], ...]
     """Mean difference on each target."""
+    is_constant: bool = False
+    """The same at every seed."""
 
     @property
     def outcome(self) -> Verdict:
@@ -85,8 +88,7 @@ def compare(results: Results, metric: str, wanted: Wanted, left: Side, right: Si
     if pairs.empty:
         return None
     means = pairs.groupby(level="target").mean().mean()  # targets weigh alike, as in the difference
-    differences = (pairs["left"] - pairs["right"]).groupby(level="target")
-    found = paired_difference({str(target): values.to_numpy() for target, values in differences})
+    found = paired_difference((pairs["left"] - pairs["right"]).to_dict())
     return Comparison(
         metric=metric,
         wanted=wanted,
@@ -98,6 +100,7 @@ def compare(results: Results, metric: str, wanted: Wanted, left: Side, right: Si
         interval=found.interval,
         num_pairs=found.num_pairs,
         by_target=found.by_target,
+        is_constant=found.is_constant,
     )
 
 
@@ -210,7 +213,7 @@ def describe(c: Comparison) -> str:
     spread = (
         f"95 % interval {number(c.interval[0], signed=True)} to {number(c.interval[1], signed=True)}, {pairs}"
         if c.interval
-        else pairs
+        else f"{pairs}, the same at every seed" * c.is_constant or pairs
     )
     change = f"{sign}{number(abs(c.difference))}"
     return f"{name} is {number(c.left_mean)} for {c.left} against {number(c.right_mean)} for {c.right}: {change} ({spread})"

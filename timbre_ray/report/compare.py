@@ -102,15 +102,14 @@ def _settings(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _scores(left: dict[Place, Any], right: dict[Place, Any], shared: Sequence[Place]) -> Iterator[Score]:
-    lines = [(place[0], *(_last(side[place])["metrics"] for side in (left, right))) for place in shared]
+    lines = [(place, *(_last(side[place])["metrics"] for side in (left, right))) for place in shared]
     for metric in lines[0][1]:
-        pairs = pd.DataFrame([(t, a[metric], b[metric]) for t, a, b in lines if metric in a and metric in b])
+        pairs = pd.DataFrame({place: (a[metric], b[metric]) for place, a, b in lines if metric in a and metric in b}).T
         if pairs.empty:
             continue
-        means = pairs.groupby(0).mean().mean()
-        apart = (pairs[1] - pairs[2]).groupby(pairs[0])
-        difference = paired_difference({str(target): values.to_numpy() for target, values in apart})
-        yield Score(metric=metric, left=float(means[1]), right=float(means[2]), difference=difference)
+        means = pairs.groupby(level=0).mean().mean()
+        difference = paired_difference((pairs[0] - pairs[1]).to_dict())
+        yield Score(metric=metric, left=float(means[0]), right=float(means[1]), difference=difference)
 
 
 def _last(trial: Mapping[str, Any]) -> Mapping[str, Any]:

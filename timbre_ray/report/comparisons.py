@@ -9,14 +9,13 @@ from typing import Literal
 import pandas as pd
 
 from timbre_ray.report.claims import DUET_RANK, FAD, METRIC_NAMES, PIANO, number
-from timbre_ray.report.paired import PairedDifference, adjusted, paired_difference
+from timbre_ray.report.paired import MANY_SEEDS, POWER, PairedDifference, adjusted, paired_difference
 from timbre_ray.report.results import Results
 
 Verdict = Literal["better", "worse", "level", "cannot be told apart"]
 FALSE_DISCOVERY_RATE = 0.05
 DEFAULT_MARGIN = 0.10
 LOWER_IS_BETTER = {FAD: True, DUET_RANK: True, PIANO: False}
-MANY_SEEDS = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,7 @@ class Contrast:
     margin: float
     """Differences below it do not matter, in the score's own unit."""
     p_adjusted: float | None
-    """Benjamini and Hochberg over all contrasts of the report; None for one pair."""
+    """Benjamini and Hochberg over all contrasts of the report; None where there is no test."""
 
     @property
     def verdict(self) -> Verdict:
@@ -58,11 +57,15 @@ def judged(difference: PairedDifference, *, margin: float, p_adjusted: float | N
 
 
 def more_seeds(difference: PairedDifference, margin: float, verdict: Verdict) -> str:
-    """What to add to a verdict: where none could be reached, about how many more seeds might reach one."""
-    more = difference.num_more_seeds(margin) if verdict == "cannot be told apart" else None
+    """What to add to a verdict: where none could be reached, why, or about how many more seeds might reach one."""
+    if verdict != "cannot be told apart":
+        return ""
+    if difference.is_constant:
+        return ": the same at every seed, no test"
+    more = difference.num_more_seeds(margin)
     if more is None:
         return ""
-    how_many = f"about {more}" if more <= MANY_SEEDS else f"more than {MANY_SEEDS}"
+    how_many = f"about {more}" if more < MANY_SEEDS else f"more than {MANY_SEEDS}"
     return f": {how_many} more seed{'s' * (more > 1)}"
 
 
@@ -76,11 +79,12 @@ class Contrasts:
     @property
     def rule(self) -> str:
         return (
-            "At the last step, in pairs of the same target and seed. Better or worse: a paired t-test over seeds within targets, "
-            f"corrected over all {len(self.found)} comparisons of this table (Benjamini and Hochberg): of these verdicts at "
+            "At the last step, in pairs of the same target and seed. Better or worse: a paired t-test over seeds, each over all "
+            f"targets, corrected over all {len(self.found)} comparisons of this table (Benjamini and Hochberg): of these verdicts at "
             f"most {FALSE_DISCOVERY_RATE:.0%} are expected to be false. Level: the 95 % interval lies within "
-            f"{self.margin_share:.0%} of the baseline’s mean. The number of seeds is what would decide with a chance of 80 %, "
-            "were effect and spread as they are here; few seeds know either only roughly."
+            f"{self.margin_share:.0%} of the baseline’s mean. The number of seeds is what would decide with a chance of "
+            f"{POWER:.0%} before the correction, were effect and spread as they are here; few seeds know either only roughly. A "
+            "difference that is the same at every seed, as ranks often are, has no spread to test it by."
         )
 
 
@@ -113,14 +117,13 @@ def _contrast(results: Results, metric: str, arm: str, baseline: str, margin: fl
     if pairs.empty:
         return None
     means = pairs.groupby(level="target").mean().mean()  # targets weigh alike, as in the difference
-    differences = (pairs["arm"] - pairs["baseline"]).groupby(level="target")
     return Contrast(
         metric=metric,
         arm=arm,
         baseline=baseline,
         arm_mean=float(means["arm"]),
         baseline_mean=float(means["baseline"]),
-        difference=paired_difference({str(target): values.to_numpy() for target, values in differences}),
+        difference=paired_difference((pairs["arm"] - pairs["baseline"]).to_dict()),
         margin=margin * abs(float(means["baseline"])),
         p_adjusted=None,
     )

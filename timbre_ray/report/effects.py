@@ -9,7 +9,7 @@ import pandas as pd
 
 from timbre_ray.report.claims import METRIC_NAMES, number
 from timbre_ray.report.comparisons import DEFAULT_MARGIN, FALSE_DISCOVERY_RATE, Verdict, judged, more_seeds
-from timbre_ray.report.paired import PairedDifference, adjusted, effects_of, paired_difference
+from timbre_ray.report.paired import POWER, PairedDifference, adjusted, effects_of, paired_difference
 from timbre_ray.report.results import Results
 
 TIMES = " × "
@@ -53,7 +53,7 @@ class Effect:
     margin: float
     """Effects below it do not matter, in the score's own unit."""
     p_adjusted: float | None
-    """Benjamini and Hochberg over the effects in this score; None for one pair."""
+    """Benjamini and Hochberg over the effects in this score; None where there is no test."""
 
     @property
     def name(self) -> str:
@@ -86,11 +86,12 @@ class Effects:
     def rule(self) -> str:
         return (
             f"{_DESIGNS[self.design]} At the last step, in pairs of the same target and seed, averaged over other settings of a "
-            "grid; seeds that lack an arm are left out. Better or worse: a paired t-test over seeds within targets, corrected "
-            f"over the effects in one score (Benjamini and Hochberg): of those called so at most {FALSE_DISCOVERY_RATE:.0%} are "
+            "grid; seeds that lack an arm are left out. Better or worse: a paired t-test over seeds, each over all targets, "
+            f"corrected over the effects in one score (Benjamini and Hochberg): of those called so at most {FALSE_DISCOVERY_RATE:.0%} are "
             "expected to be false. Level, and of an interaction “add up”: the 95 % interval lies within "
             f"{self.margin_share:.0%} of the first arm’s mean. “Together” compares two factors with the sum of their effects. "
-            "The number of seeds is what would decide with a chance of 80 %, were effect and spread as they are here."
+            f"The number of seeds is what would decide with a chance of {POWER:.0%} before the correction, were effect and spread as "
+            "they are here. An effect that is the same at every seed, as of ranks, has no spread to test it by."
         )
 
     @property
@@ -159,13 +160,12 @@ def _effect(
     if pairs.empty:
         return None
     means = pairs.groupby(level="target").mean().mean()
-    differences = (pairs["on"] - pairs["off"]).groupby(level="target")
     return Effect(
         metric=metric,
         factors=of,
         off=float(means["off"]),
         on=float(means["on"]),
-        difference=paired_difference({str(target): values.to_numpy() for target, values in differences}),
+        difference=paired_difference((pairs["on"] - pairs["off"]).to_dict()),
         margin=margin * abs(float(means["level"])),
         p_adjusted=None,
     )

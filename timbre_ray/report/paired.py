@@ -1,23 +1,26 @@
 """Differences between arms in pairs of the same target and seed, and the contrasts of arms that an ablation's effects are.
 
-Targets are blocks: each has its own level of the difference, and the mean weighs all targets alike. Seeds are the repetitions:
-the spread is what remains within the targets. So an interval speaks of other seeds on these recordings.
+Targets are blocks: each has its own level of the difference, and the mean weighs all targets alike. Seeds are the repetitions, and a
+seed is one whatever the number of targets: their trials share its class audio, its draws and its noise, so that what a seed does to
+the one it does to the others. An interval speaks of other seeds on these recordings.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import itertools
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
 POWER = 0.80
 """How often a study of the suggested size would decide, were the difference and its spread as observed."""
+MANY_SEEDS = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,44 +28,59 @@ class PairedDifference:
     mean: float
     """Of the targets' mean differences."""
     spread: float | None
-    """Standard deviation between the seeds of one target, pooled; None where no target has two seeds."""
-    standard_error: float | None
-    degrees_of_freedom: int
+    """Standard deviation between seeds of the difference over all targets; None where a target has one seed."""
+    num_seeds: int
+    """Of the target that has fewest."""
     num_pairs: int
     by_target: tuple[tuple[str, float], ...]
     """Mean difference on each target."""
+
+    @property
+    def is_constant(self) -> bool:
+        """The same at every seed: whole numbers, as ranks are, may agree by chance, and have no spread to judge them by."""
+        return self.spread == 0
+
+    @property
+    def standard_error(self) -> float | None:
+        """None where there is no spread to tell it from."""
+        return self.spread / math.sqrt(self.num_seeds) if self.spread else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 % interval of the mean difference (Student's t)."""
         if self.standard_error is None:
             return None
-        half = _t_factor(self.degrees_of_freedom) * self.standard_error
+        half = _t_factor(self.num_seeds - 1) * self.standard_error
         return self.mean - half, self.mean + half
 
     @property
     def p_value(self) -> float | None:
-        """Two-sided, of no difference. A difference that is the same at every seed counts as certain."""
+        """Two-sided, of no difference."""
         if self.standard_error is None:
             return None
-        if self.standard_error == 0:
-            return 1.0 if self.mean == 0 else 0.0
-        return float(2 * stats.t.sf(abs(self.mean) / self.standard_error, self.degrees_of_freedom))
+        return float(2 * stats.t.sf(abs(self.mean) / self.standard_error, self.num_seeds - 1))
 
     def num_more_seeds(self, margin: float) -> int | None:
-        """Seeds a target beyond the present ones after which the difference would be shown, or shown to lie within ``margin``.
-
-        The nearer of the two, by the normal approximation; None where neither can be told from what is known.
+        """Seeds beyond the present ones after which the difference would be shown, or shown to lie within ``margin``, with a chance
+        of POWER and before any correction; MANY_SEEDS where it is more than that. None where nothing can be told from what is known.
         """
         if not self.spread:
             return None
-        gap = max(abs(self.mean), margin - abs(self.mean))
-        if gap <= 0:
-            return None
-        z = float(stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER))
-        num_targets = len(self.by_target)
-        wanted = math.ceil((z * self.spread / gap) ** 2 / num_targets)
-        return max(1, wanted - math.ceil(self.num_pairs / num_targets))
+        few, many = self.num_seeds, self.num_seeds + MANY_SEEDS
+        while many - few > 1:
+            middle = (few + many) // 2
+            few, many = (few, middle) if self._chance(middle, margin) >= POWER else (middle, many)
+        return many - self.num_seeds
+
+    def _chance(self, num_seeds: int, margin: float) -> float:
+        """Of a verdict after so many seeds, were mean and spread as they are: of a difference, or, as a lower bound, of level."""
+        assert self.spread
+        factor, error = _t_factor(num_seeds - 1), self.spread / math.sqrt(num_seeds)
+
+        def exceeds(gap: float) -> float:
+            return float(stats.nct.sf(factor, num_seeds - 1, gap / error)) if gap > 0 else 0.0
+
+        return max(exceeds(abs(self.mean)), exceeds(margin - self.mean) + exceeds(margin + self.mean) - 1)
 
 
 @functools.cache
@@ -71,25 +89,27 @@ def _t_factor(degrees_of_freedom: int) -> float:
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom))
 
 
-def paired_difference(by_target: Mapping[str, Sequence[float] | np.ndarray]) -> PairedDifference:
-    """by_target: the differences at each seed, at least one a target."""
-    groups = {target: np.asarray(values, dtype=np.float64) for target, values in by_target.items()}
-    means = {target: float(values.mean()) for target, values in groups.items()}
-    num_pairs = sum(map(len, groups.values()))
-    freedom = num_pairs - len(groups)
-    spread = error = None
-    if freedom > 0:
-        spread = math.sqrt(sum(float(np.square(v - means[t]).sum()) for t, v in groups.items()) / freedom)
+def paired_difference(differences: Mapping[tuple[str, int], float]) -> PairedDifference:
+    """differences: (target, seed) -> difference, at least one.
+
+    What the seeds differ by is told from each seed's part in the mean, over all targets at once (as cluster-robust errors are); with
+    all targets at all seeds that is Student's t over the seeds' means. The target with fewest seeds decides the degrees of freedom.
+    """
+    groups: dict[str, dict[int, float]] = {}
+    for (target, seed), value in differences.items():
+        groups.setdefault(target, {})[seed] = float(value)
+    means = {target: statistics.fmean(values.values()) for target, values in groups.items()}
+    fewest, spread = min(map(len, groups.values())), None
+    if fewest > 1:
+        parts: dict[int, float] = collections.defaultdict(float)
+        for target, values in groups.items():
+            for seed, value in values.items():
+                parts[seed] += (value - means[target]) / (len(groups) * len(values))
+        spread = fewest * math.sqrt(sum(part**2 for part in parts.values()) / (fewest - 1))
         # Rounding must not look like spread.
         spread = 0.0 if spread < 1e-9 * max(1.0, *map(abs, means.values())) else spread
-        error = spread * math.sqrt(sum(1 / len(values) for values in groups.values())) / len(groups)
     return PairedDifference(
-        mean=float(np.mean(list(means.values()))),
-        spread=spread,
-        standard_error=error,
-        degrees_of_freedom=freedom,
-        num_pairs=num_pairs,
-        by_target=tuple(means.items()),
+        mean=statistics.fmean(means.values()), spread=spread, num_seeds=fewest, num_pairs=len(differences), by_target=tuple(means.items())
     )
 
 

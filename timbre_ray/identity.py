@@ -11,15 +11,18 @@ from timbre_ray.specs import BackboneSpec
 
 #: Raise a stage's number when its code changes what it computes: its old artifacts are then left alone.
 VERSIONS = {
-    "encode": 1, "teach": 2, "prompt": 1, "class_audio": 2, "mixture_audio": 1, "dreambooth": 2, "generate": 1, "score": 4,
+    "encode": 1, "teach": 2, "prompt": 1, "class_audio": 2, "mixture_audio": 2, "dreambooth": 2, "generate": 1, "score": 4,
 }  # fmt: skip
+
+#: Of files that hold weights.
+WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
 
 
 @functools.lru_cache(maxsize=8)
 def backbone_digest(spec: BackboneSpec) -> str:
     """Of folders: SHA-256 over their parts, wherever they lie; of a hub id: name and revision; and of what is not the default."""
     audiomae = f"+{_weights_digest(spec.audiomae, None)}" if spec.audiomae else ""
-    return _weights_digest(spec.name, spec.revision) + audiomae + (f"+{spec.dtype}" if spec.dtype != "float32" else "")
+    return _weights_digest(spec.name, spec.revision) + audiomae + (f"+{spec.dtype}, trained unrounded" if spec.dtype != "float32" else "")
 
 
 def _weights_digest(name: str, revision: str | None) -> str:
@@ -28,8 +31,11 @@ def _weights_digest(name: str, revision: str | None) -> str:
         return file_digest(folder)
     if not folder.is_dir():
         return f"{name}@{revision or 'main'}"
-    parts = [p for p in sorted(folder.iterdir()) if p.is_dir() and p.name not in ("classifier", "vggish")]
-    return hashlib.sha256("".join(folder_digest(p) for p in parts).encode()).hexdigest()[:20] if parts else folder_digest(folder)
+    entries = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
+    parts = [p for p in entries if p.is_dir() and p.name not in ("classifier", "vggish")]
+    if not parts or any(p.suffix in WEIGHT_SUFFIXES for p in entries if p.is_file()):  # a model of its own, not a pipeline of parts
+        return folder_digest(folder)
+    return hashlib.sha256("".join(folder_digest(p) for p in parts).encode()).hexdigest()[:20]
 
 
 @functools.lru_cache(maxsize=8)
@@ -50,9 +56,11 @@ def file_digest(path: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of a folder's files."""
+    """SHA-256 over the names and bytes of a folder's files; not of hidden ones, where downloads and git keep times of their own."""
     total = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
         total.update(str(path.relative_to(folder)).encode())
         total.update(path.read_bytes())
     return total.hexdigest()[:20]

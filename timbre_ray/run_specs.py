@@ -26,12 +26,17 @@ class ResourcesSpec(_Strict):
     train: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"cpu": 1.0, "gpu": 0.0})
     """Of one trial."""
     score: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"cpu": 0.0, "gpu": 0.0})
-    """Of one evaluation actor."""
+    """Of one evaluation actor, which works on the CPU."""
 
     def __post_init__(self) -> None:
         for name, amounts in (("train", self.train), ("score", self.score)):
             for resource, amount in amounts.items():
                 _at_least(f"{name}.{resource}", amount, 0)
+        if self.score.get("gpu"):
+            raise ValueError(
+                f"score.gpu={self.score['gpu']:g}: the models that score listen on the CPU, and a GPU held for them would be taken from a "
+                "trial; give score cpu alone, and for speed more run.num_scorers"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -95,14 +95,13 @@ class TrialStages:
         return self._compute(self.keys.class_audio(prompt), produce)
 
     def mixture_audio(self, partner_prompt: str, gain_db: float) -> Artifact:
-        """Target clip i plus class clip i, a plain sum at ``gain_db`` of the class clip; -inf is the target alone."""
+        """A target clip plus each class clip, a plain sum at ``gain_db`` of the class clip; -inf is the target alone."""
         target, partner = self.encode(), self.class_audio(partner_prompt)
 
         def produce(folder: Path) -> None:
             class_clips = read_clips(partner.folder)
             target_clips = read_clips(target.folder, "train")
-            rows = torch.arange(len(class_clips)) % len(target_clips)
-            waveform = mix(target_clips[rows], class_clips, gain_db)
+            waveform = mix(target_clips[_partners(len(class_clips), len(target_clips))], class_clips, gain_db)
             write_clips(waveform, folder)
             self._save_encoded(waveform, folder)
 
@@ -265,17 +264,24 @@ class TrialStages:
         """The U-Net after ``step`` steps, from the store; the backbone's own at step 0."""
         if step == 0:
             return self.backbone.unet
-        unet = self.backbone.copy_unet("cpu")  # its float32 has no need of the GPU, which may hold a training too
-        self.method.load(unet, self.spec.dreambooth, self.store.get("dreambooth", self.dreambooth_key(step)).folder)
+        unet = self._trained_in_float32(step)
         return torch.nn.Module.to(unet, self.device, self.backbone.pipeline.unet.dtype).eval().requires_grad_(False)
 
+    def _trained_in_float32(self, step: int) -> torch.nn.Module:
+        """On the CPU: float32 has no need of the GPU, which may hold a training too."""
+        unet = self.backbone.copy_unet("cpu")
+        self.method.load(unet, self.spec.dreambooth, self.store.get("dreambooth", self.dreambooth_key(step)).folder)
+        return unet.eval().requires_grad_(False)
+
     def pipeline(self, step: int) -> AudioLDM2Pipeline:
-        """The whole model after ``step`` steps as a plain pipeline in float32: adapters merged, nothing of ours in it."""
-        unet = self.trained_unet(step)
-        parts = {**self.backbone.pipeline.components, "unet": self.method.merge(unet) if step else unet}
-        parts["language_model"] = self.language_model(self._weights(step)[1])
-        if self.spec.backbone.dtype != "float32":  # the stock call knows one precision for all parts
-            parts |= {name: copy.deepcopy(parts[name]).float() for name in ("unet", "vae", "vocoder")}
+        """The whole model after ``step`` steps as a plain pipeline in float32: adapters merged, nothing of ours in it.
+
+        Of a backbone in half precision, too: the stock call knows one precision for all parts, and no weight is rounded for it.
+        """
+        exact = load_backbone(dataclasses.replace(self.spec.backbone, dtype="float32"), self.device)
+        parts = {**exact.pipeline.components, "language_model": self.language_model(self._weights(step)[1])}
+        if step:
+            parts["unet"] = self.method.merge(torch.nn.Module.to(self._trained_in_float32(step), self.device))
         return AudioLDM2Pipeline(**parts)
 
     def audio(self, step: int) -> dict[str, Artifact]:
@@ -312,6 +318,12 @@ class TrialStages:
     def request(self, audio: dict[str, Artifact]) -> ScoreRequest:
         self.encode()  # what is scored against
         return self.keys.request({name: artifact.key for name, artifact in audio.items()})
+
+
+def _partners(num_class_clips: int, num_targets: int) -> Tensor:
+    """Target clip of each class clip: each in its turn, or, where targets are more, from all recordings alike."""
+    each = torch.arange(num_class_clips)
+    return each % num_targets if num_targets <= num_class_clips else each * num_targets // num_class_clips
 
 
 class Lazy:

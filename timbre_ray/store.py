@@ -185,6 +185,12 @@ class Store:
         self.patiently(f"make {folder}", lambda: folder.mkdir(parents=True, exist_ok=True))
         return folder
 
+    def drop_checkpoint(self, stage: str, key: str) -> None:
+        """Of a stage that nobody will go on with: here, and behind the remote tier."""
+        shutil.rmtree(self._place("scratch", stage, key), ignore_errors=True)
+        if self.remote:
+            self.remote.storage.delete(*(entry.name for entry in self.remote.storage.entries(f"checkpoints/{stage}/{key}")))
+
     def lock(self, stage: str, key: str) -> FileLock:
         """For work that publishes several artifacts: a context manager that one process holds at a time, freed if it dies.
 

@@ -15,7 +15,7 @@ from transformers import GPT2Model
 
 from timbre_ray.backbones import MINI, PUBLISHED_AUDIOMAE, audiomae_path, pipeline_folder, resolved_backbone
 from timbre_ray.data.features import fbank
-from timbre_ray.identity import backbone_digest
+from timbre_ray.identity import backbone_digest, folder_digest
 from timbre_ray.models.audiomae import AudioMAE
 from timbre_ray.models.backbone import Backbone, load_backbone
 from timbre_ray.specs import BackboneSpec
@@ -52,6 +52,27 @@ def test_a_folder_is_its_weights_wherever_it_lies(published: Path, tmp_path: Pat
     assert backbone_digest(with_other) != backbone_digest(BackboneSpec(name=str(published)))
     hub = BackboneSpec(name="cvssp/audioldm2-large", revision="abc")
     assert backbone_digest(hub) == "cvssp/audioldm2-large@abc"
+
+
+def test_a_model_beside_hidden_files_is_its_weights(tmp_path: Path) -> None:
+    """A download leaves .cache with times of its own, a clone .git; of a single model the weights lie at the top."""
+
+    def digest() -> str:
+        backbone_digest.cache_clear()
+        folder_digest.cache_clear()
+        return backbone_digest(BackboneSpec(audiomae=str(tmp_path)))
+
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    plain = digest()
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "model.metadata").write_text("1795742681.59")
+    assert digest() == plain
+    (tmp_path / "model.safetensors").write_bytes(b"another")
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "config.json").write_text("{}")
+    assert digest() != plain
+    backbone_digest.cache_clear()
+    folder_digest.cache_clear()
 
 
 def test_an_audiomae_of_another_width_is_refused(published: Path, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import InOrder
 from timbre_ray.cluster.trainable import TrialContext, planned_record
 from timbre_ray.ledger import Ledger
-from timbre_ray.specs import ClipsSpec, TrialSpec
+from timbre_ray.specs import ClipsSpec, EvaluateSpec, TrialSpec
+from timbre_ray.stage_keys import StageKeys
 from timbre_ray.sweep import PlannedTrial
 
 
@@ -109,3 +110,23 @@ def test_a_driver_that_was_superseded_stops_at_tunes_next_step(tmp_path):
     SweepCallback(context=context, board=board).on_step_begin(1, [])
     with pytest.raises(RuntimeError, match="took this sweep over"):
         SweepCallback(context=context, board=board, check_alone=superseded).on_step_begin(1, [])
+
+
+def test_a_trial_that_asha_stops_leaves_no_checkpoint(tmp_path: Path) -> None:
+    spec = TrialSpec(clips=ClipsSpec(path="mini:chinese_flute_v1"), evaluate=EvaluateSpec(at_steps=(0, 300)))
+    planned = PlannedTrial(trial_id="a-flute-s0", arm="a", target="flute", point={}, spec=spec, key="k")
+    worker = Worker(store_root=tmp_path / "store", device="cpu", threads=1)
+    context = TrialContext(
+        ledger_folder=tmp_path, worker=worker, functions=Functions(), scorers=ScorerPool([]), plan=lambda config: planned
+    )
+    callback = SweepCallback(context=context, board=Board(num_trials=1, num_kept=0, progress_folder=tmp_path, concurrency=1))
+    Ledger(tmp_path).write_trial({**planned_record(planned), "status": "running", "started": 0.0})
+    other = worker.store().scratch("dreambooth", "another")
+    own = worker.store().scratch("dreambooth", StageKeys(spec).dreambooth(300).key)
+    (own / "resume.pt").write_bytes(b"8.6 GB at full size")
+    trial = SimpleNamespace(trial_id="tune-1", config={})
+    callback.on_trial_start(1, [], trial)
+    callback.on_trial_result(1, [], trial, {"step": 25, "fad_held_out": 9.0})
+    assert own.is_dir()
+    callback.on_trial_result(2, [], trial, {"step": 50, "fad_held_out": 9.0, "done": True})
+    assert not own.exists() and other.is_dir() and Ledger(tmp_path).trial("a-flute-s0")["status"] == "finished"

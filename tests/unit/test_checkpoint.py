@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.amp import GradScaler
 
-from timbre_ray.train import checkpoint
+from timbre_ray.specs import DreamboothSpec
+from timbre_ray.train import checkpoint, dreambooth
 
 
 def new_training() -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer, GradScaler]:
@@ -59,3 +60,24 @@ def test_a_checkpoint_that_is_cut_off_is_none(tmp_path: Path, kept: float) -> No
     assert torch.equal(resumed["weight"], torch.ones(3)) and not new_optimizer.state
     with pytest.warns(UserWarning, match="starts from step 0"):
         assert checkpoint.reached(path) == 0
+
+
+def test_checkpoints_take_a_tenth_of_a_training_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step and a save take half a minute each, and what the caller does between two steps an hour."""
+    now, saved = [0.0], []
+    monkeypatch.setattr(dreambooth.time, "monotonic", lambda: now[0])
+
+    def save(path: Path, step: int, *rest: object) -> None:
+        saved.append(step)
+        now[0] += 30.0
+
+    def accumulate(*arguments: object, step: int, **named: object) -> dict[str, float]:
+        now[0] += 30.0
+        return {"loss": 1.0}
+
+    monkeypatch.setattr(dreambooth.checkpoint, "save", save)
+    monkeypatch.setattr(dreambooth, "_accumulate", accumulate)
+    spec, path = DreamboothSpec(steps=25, lr=1e-3), tmp_path / "resume.pt"
+    for _ in dreambooth.train(nn.Linear(1, 1), None, None, None, spec, seed=0, resume_from=path):
+        now[0] += 3600.0
+    assert saved == [2, 12, 22], "after a minute, then no sooner than ten times what the last one took"

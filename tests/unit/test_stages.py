@@ -191,4 +191,15 @@ def test_half_precision_generates_what_single_does_nearly_and_trains_in_single(t
     assert 0 < distance < 0.15, "two steps from noise alone magnify its eight bits"
     export(spec, step=4, out=tmp_path / "whole", store=store)
     pipeline = AudioLDM2Pipeline.from_pretrained(tmp_path / "whole")
-    assert {p.dtype for p in pipeline.unet.parameters()} == {p.dtype for p in pipeline.vae.parameters()} == {torch.float32}
+    assert {p.dtype for p in pipeline.unet.parameters()} == {torch.float32}
+    exported = {**single.backbone.unet.state_dict(), **weights}
+    assert all(torch.equal(value, exported[name]) for name, value in pipeline.unet.state_dict().items()), "as trained, unrounded"
+    for name, value in pipeline.vae.state_dict().items():
+        assert torch.equal(value, single.backbone.vae.state_dict()[name]), name
+    begun = half.backbone.copy_unet().state_dict()
+    assert all(torch.equal(value, begun[name]) for name, value in single.backbone.unet.state_dict().items()), "no step is lost"
+
+
+def test_mixtures_come_from_all_recordings() -> None:
+    assert stages._partners(5, 3).tolist() == [0, 1, 2, 0, 1] and stages._partners(3, 3).tolist() == [0, 1, 2]
+    assert stages._partners(4, 10).tolist() == [0, 2, 5, 7], "not the first four alone"

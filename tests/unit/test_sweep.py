@@ -118,6 +118,10 @@ def test_method_names_with_dashes(load, name):
         ({"base": base(dreambooh={"lr": 1})}, "base.dreambooh={'lr': 1}: unknown key; nearest: dreambooth"),
         ({"base": base(epochs=3)}, "base.epochs=3: unknown key; nearest: teacher.epochs"),
         ({"serch": {}}, "serch={}: unknown key; nearest: search"),
+        (
+            {"run": {"resources": {"score": {"gpu": 0.25}}}},
+            "run.resources.score.gpu=0.25: the models that score listen on the CPU",
+        ),
         ({"run": {"num_scorer": 2}}, "run.num_scorer=2: unknown key; nearest: num_scorers"),
         ({"grid": {"dreambooth.lrr": [1]}}, "grid.dreambooth.lrr: unknown key; nearest: dreambooth.lr"),
         ({"grid": {"teacher": [1]}}, "grid.teacher: a group of settings; choose one of teacher.epochs"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -14,6 +15,7 @@ from ray.tune import Callback
 
 from timbre_ray.cluster.failures import describe
 from timbre_ray.cluster.trainable import LASTING_FAILURE, TrialContext, planned_record
+from timbre_ray.stage_keys import StageKeys
 from timbre_ray.sweep import PlannedTrial
 
 State = Literal["waiting", "running", "finished", "failed", "stopped early"]
@@ -159,6 +161,7 @@ class SweepCallback(Callback):
             self._board.report(trial.trial_id, {name: result[name] for name in names})
             if result.get("done"):  # ASHA ended the trial: what it has measured so far is its result
                 self._finish(trial, "stopped early")
+                self._drop_checkpoint(self._planned(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         row, record = self._board.rows.get(trial.trial_id), self._ledger.trial(self._planned(trial).trial_id)
@@ -190,6 +193,12 @@ class SweepCallback(Callback):
         if state == "stopped early" or repeats:
             self._ledger.write_trial({**record, "repeats": record.get("repeats", 0) + (1 if repeats else 0)})
         self._board.end(trial.trial_id, trial_id, state, now)
+
+    def _drop_checkpoint(self, planned: PlannedTrial) -> None:
+        """At full size it is 8.6 GB, and the trial is over."""
+        with contextlib.suppress(OSError):  # StorageError among them: `store gc` finds it later
+            last = StageKeys(planned.spec).dreambooth(planned.spec.evaluate.at_steps[-1])
+            self._context.worker.store().drop_checkpoint(last.name, last.key)
 
     def _write_death(self, trial: Any, record: dict[str, Any] | None) -> dict[str, Any]:
         """The worker died before it could say why: killed, out of memory, or never started."""

@@ -79,4 +79,4 @@ class Case:
     @property
     def asks_for_gpu(self) -> bool:
         run = self.sweep.run
-        return run.device != "cpu" and bool(self.gpus_a_trial or run.resources.score.get("gpu", 0) or run.device == "cuda")
+        return run.device != "cpu" and bool(self.gpus_a_trial or run.device == "cuda")

@@ -24,15 +24,14 @@ TIGHT = 0.9
 
 
 def gpu(case: Case) -> Finding:
-    run = case.sweep.run
     if not case.asks_for_gpu:
         sizes = [found.unet for trial in case.trials if (found := model_size(trial.spec.backbone))]
         if max(sizes, default=0) > LARGE:
             found = f"none is asked for, and a U-Net of {max(sizes) / 1e6:.0f} M parameters learns slowly on a CPU"
             return Finding(level="warning", found=found, remedy="set run.resources.train: {gpu: 1}")
         return Finding(level="ok", found="none is asked for: the trials run on the CPU")
-    there, wanted = len(case.gpus()), case.gpus_a_trial + run.num_scorers * run.resources.score.get("gpu", 0)
-    found = f"{there} here; a trial and {run.num_scorers} scorer(s) take {wanted:g}"
+    there, wanted = len(case.gpus()), case.gpus_a_trial
+    found = f"{there} here; a trial takes {wanted:g}"
     if there and there >= wanted:
         return Finding(level="ok", found=found)
     remedy = "run doctor on a node that has them, or lower run.resources"

@@ -53,6 +53,8 @@ class Backbone:
     audiomae: AudioMAE
     digest: str
     device: str
+    unrounded_unet: AudioLDM2UNet2DConditionModel | None = None
+    """Of a backbone in half precision, its U-Net in float32, on the CPU: what training starts from."""
 
     @property
     def unet(self) -> AudioLDM2UNet2DConditionModel:
@@ -100,8 +102,12 @@ class Backbone:
         return DDIMScheduler.from_config(self.pipeline.scheduler.config)
 
     def copy_unet(self, device: str | None = None) -> AudioLDM2UNet2DConditionModel:
-        """In float32, to be trained. device: None for the backbone's."""
-        unet = copy.deepcopy(self.pipeline.unet)
+        """In float32, to be trained. device: None for the backbone's.
+
+        Not the weights that half precision has rounded: from these a change below their last digit would be rounded away when the
+        trained ones are played.
+        """
+        unet = copy.deepcopy(self.unrounded_unet or self.pipeline.unet)
         return nn.Module.to(unet, device or self.device, torch.float32)
 
     def copy_language_model(self) -> GPT2LMHeadModel:
@@ -175,12 +181,15 @@ def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             part.float().eval().requires_grad_(False)
+    unrounded = copy.deepcopy(pipeline.unet) if spec.dtype != "float32" else None
     for part in (pipeline.unet, pipeline.vae, pipeline.vocoder):
         nn.Module.to(part, getattr(torch, spec.dtype))
     pipeline.to(device)
     audiomae = AudioMAE.from_pretrained(audiomae_path(spec)).to(device).requires_grad_(False)
     _check_fit(spec, language_model, audiomae)
-    return Backbone(pipeline=pipeline, audiomae=audiomae, digest=backbone_digest(spec), device=device)
+    return Backbone(
+        pipeline=pipeline, audiomae=audiomae, digest=backbone_digest(spec), device=device, unrounded_unet=unrounded
+    )
 
 
 def _check_fit(spec: BackboneSpec, language_model: GPT2LMHeadModel, audiomae: AudioMAE) -> None:

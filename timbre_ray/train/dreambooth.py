@@ -25,6 +25,8 @@ from timbre_ray.models.language import rollout
 from timbre_ray.specs import DreamboothSpec
 from timbre_ray.train import checkpoint
 
+#: Of a training's time that its checkpoints may take: those of a large U-Net are 8.6 GB, on a disk of the network.
+SAVING_SHARE = 0.1
 INSTANCE, PRIOR = 1, 2  # streams of random numbers: the prior's draws never shift the instance's
 
 
@@ -135,7 +137,8 @@ def train(
 ) -> Generator[dict[str, float], None, None]:
     """Trains what requires gradients in ``unet`` (and ``gpt2``) in place; yields the losses of every optimizer step.
 
-    resume_from: a checkpoint file that is read if it is there and written every ``checkpoint_every_s`` seconds; a resumed run's
+    resume_from: a checkpoint file that is read if it is there and written every ``checkpoint_every_s`` seconds of training, less
+    often where writing takes long (SAVING_SHARE), or after every step where that is 0; a resumed run's
     weights equal an uninterrupted one's bit for bit on the CPU. The losses of the steps before the checkpoint are yielded
     again, so that the caller sees every step once. A caller that must leave throws Leaving in: the checkpoint is written at the
     step just yielded, whenever the last one was. Raises FloatingPointError when a loss is not finite.
@@ -161,16 +164,20 @@ def train(
             checkpoint.save(resume_from, history[-1]["step"], parameters, optimizer, history, scaler)
 
     yield from history
-    saved = time.monotonic()
+    trained_s, due_s = 0.0, checkpoint_every_s  # since the last checkpoint; when the next one is due
     for step in range(start, spec.steps):
+        began = time.monotonic()
         losses = _accumulate(predict, scheduler, parts, spec, accelerator, step=step, seed=seed, gpt2=gpt2)
         accelerator.clip_grad_norm_(parameters.values(), spec.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=not cuda_graphs.is_cuda(device))
         history.append({"step": step + 1, **losses})
-        if time.monotonic() - saved >= checkpoint_every_s:
+        trained_s += time.monotonic() - began  # what the caller does between two steps does not count
+        if trained_s >= due_s:
+            began = time.monotonic()
             save()
-            saved = time.monotonic()
+            rare_enough = (time.monotonic() - began) / SAVING_SHARE
+            trained_s, due_s = 0.0, max(checkpoint_every_s, rare_enough) if checkpoint_every_s else 0.0
         try:
             yield history[-1]
         except Leaving:

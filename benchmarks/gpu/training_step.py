@@ -70,7 +70,7 @@ def measure(repeats: int, size: str = model.SIZE) -> list[Figure]:
         figures += [
             speedup(f"steps per second, {words}", our_s, their_s, 3.0),
             Figure(
-                name=f"peak memory of tensors on the GPU, {words}", values=(our_gb / max(their_gb, 1e-9),), goal=0.5,
+                name=f"peak memory reserved on the GPU, {words}", values=(our_gb / max(their_gb, 1e-9),), goal=0.5,
                 bound="at most", sides={"ours_gb": (our_gb,), "theirs_gb": (their_gb,)},
             ),
         ]  # fmt: skip

@@ -15,10 +15,10 @@ def load(source: str, *, results: Path | str = "results", storage: Path | str | 
     """The model of a finished trial, adapters merged: ``timbre_ray.load("large-gpt2-lora")("A recording of a sks flute solo.")``.
 
     source: a trial's id, or an arm (its first seed). results: folder that holds the results of the sweeps. storage: folder of
-    the store (default: the sweep's own). Raises ValueError for a name that is not there.
+    the store (default: the sweep's own). Raises ValueError for a name or for weights that are not there.
     """
     from timbre_ray import finished
     from timbre_ray.stages import TrialStages
 
-    spec, step, store = finished.trained(source, None if storage is None else str(storage), Path(results))
-    return TrialStages(spec, store, "cpu").pipeline(step)
+    trial = finished.trained(source, None if storage is None else str(storage), Path(results))
+    return TrialStages(trial.spec, trial.store, "cpu").pipeline(trial.step)

@@ -28,6 +28,7 @@ Source = Annotated[
     ),
 ]
 Storage = Annotated[str | None, typer.Option(help="Folder or URL of the store; default: run.storage of the sweep.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ResultsRoot = Annotated[Path, typer.Option("--results", help="Folder that holds the results of the sweeps.")]
 
 
@@ -107,6 +108,7 @@ def generate(
     num: Annotated[int, typer.Option("-n", "--num", min=1, help="Clips.")] = 4,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must not be there yet.")] = Path("out"),
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    device: Device = "auto",
     storage: Storage = None,
     results: ResultsRoot = Path("results"),
 ) -> None:
@@ -119,10 +121,12 @@ def generate(
     with clear_errors():
         from timbre_ray import finished
 
-        spec, step, store = finished.trained(source, storage, results)
+        chosen = finished.trained(source, storage, results)
+        typer.echo(f"Plays {chosen.line}", err=True)
         from timbre_ray import trial
+        from timbre_ray.models.device import resolve_device
 
-        for path in trial.generate_from(spec, prompt, step=step, num_clips=num, seed=seed, out=out, store=store):
+        for path in trial.generate_from(chosen, prompt, num_clips=num, seed=seed, out=out, device=resolve_device(device)):
             typer.echo(path)
 
 
@@ -141,11 +145,12 @@ def export(
     with clear_errors():
         from timbre_ray import finished
 
-        spec, step, store = finished.trained(source, storage, results)
+        chosen = finished.trained(source, storage, results)
+        typer.echo(f"Exports {chosen.line}", err=True)
         from timbre_ray import trial
 
-        trial.export(spec, step=step, out=out, store=store)
-        typer.echo(f"{out}: {source} after {step} steps")
+        trial.export(chosen.spec, step=chosen.step, out=out, store=chosen.store)
+        typer.echo(f"{out}: {source} after {chosen.step} steps")
 
 
 def _print_status(status: SweepStatus) -> None:

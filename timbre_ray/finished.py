@@ -11,7 +11,7 @@ from timbre_ray.ledger import SWEEP_NAME, Ledger
 from timbre_ray.object_storage import ObjectStorage, check_place, is_url
 from timbre_ray.remote_tier import DEFAULT_CACHE, open_store
 from timbre_ray.specs import TrialSpec
-from timbre_ray.store import Store
+from timbre_ray.store import ArtifactNotFoundError, Store
 
 
 def results_folder(name: str, results: Path) -> Path:
@@ -75,13 +75,50 @@ def store_of(folder: Path, storage: str | None) -> Store:
     return open_store(storage or run["storage"], run.get("cache", DEFAULT_CACHE))
 
 
-def trained(source: str, storage: str | None, results: Path) -> tuple[TrialSpec, int, Store]:
-    """The spec of a finished trial (its id, or an arm: its first seed), its last scored step, the store of its weights."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinishedTrial:
+    """A finished trial whose weights are in the store."""
+
+    trial_id: str
+    target: str
+    sweep: str
+    """Name of the folder of its results."""
+    spec: TrialSpec
+    step: int
+    """The last one that was scored."""
+    store: Store
+
+    @property
+    def line(self) -> str:
+        return f"{self.trial_id} at step {self.step}, of sweep {self.sweep}"
+
+
+def trained(source: str, storage: str | None, results: Path) -> FinishedTrial:
+    """source: a trial's id, or an arm (its first seed). Raises ValueError where it or its weights are not there."""
     folder, record = find_trial(source, results)
     from pydantic import TypeAdapter  # slow to import
 
-    spec = TypeAdapter(TrialSpec).validate_python(record["spec"])
-    return spec, record["evaluations"][-1]["step"], store_of(folder, storage)
+    trial = FinishedTrial(
+        trial_id=record["trial_id"], target=record["target"], sweep=folder.name,
+        spec=TypeAdapter(TrialSpec).validate_python(record["spec"]), step=record["evaluations"][-1]["step"],
+        store=store_of(folder, storage),
+    )  # fmt: skip
+    _check_weights(trial, folder)
+    return trial
+
+
+def _check_weights(trial: FinishedTrial, folder: Path) -> None:
+    """Before any work: what is not there would be trained again."""
+    from timbre_ray.stage_keys import StageKeys  # slow to import
+
+    try:
+        for stage in StageKeys(trial.spec).model(trial.step):
+            trial.store.get(stage.name, stage.key)
+    except ArtifactNotFoundError:
+        raise ValueError(
+            f"{trial.store.place}: the weights of {trial.trial_id} at step {trial.step} are not there. Is --storage right, and are "
+            f"its recordings what they were? Without its record in {folder / 'trials'}, `timbre-ray run SWEEP` makes them again."
+        ) from None
 
 
 def find_trial(source: str, results: Path) -> tuple[Path, dict[str, Any]]:

@@ -255,7 +255,7 @@ class TrialStages:
 
     def _weights(self, step: int) -> tuple[Artifact | None, Artifact | None]:
         """Where the U-Net's and GPT-2's weights after ``step`` steps lie; None for the backbone's own."""
-        unet = self.store.get("dreambooth", self.dreambooth_key(step)) if step else None
+        unet = self.store.get("dreambooth", self.keys.dreambooth(step).key) if step else None  # whatever else is there no more
         joint = unet is not None and self.spec.dreambooth.train_language_model
         return unet, unet if joint else self.teach()
 
@@ -266,7 +266,7 @@ class TrialStages:
         if step == 0:
             return self.backbone.unet
         unet = self.backbone.copy_unet("cpu")  # its float32 has no need of the GPU, which may hold a training too
-        self.method.load(unet, self.spec.dreambooth, self.store.get("dreambooth", self.dreambooth_key(step)).folder)
+        self.method.load(unet, self.spec.dreambooth, self.store.get("dreambooth", self.keys.dreambooth(step).key).folder)
         return torch.nn.Module.to(unet, self.device, self.backbone.pipeline.unet.dtype).eval().requires_grad_(False)
 
     def pipeline(self, step: int) -> AudioLDM2Pipeline:

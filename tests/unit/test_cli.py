@@ -116,11 +116,14 @@ def test_generate_finds_the_first_seed_of_an_arm(sweep_file, monkeypatch):
         )
     asked = {}
 
-    def generate_from(spec, prompt, *, step, num_clips, seed, out, store):
-        asked.update(seed=spec.seed, step=step, num=num_clips, store=store.root)
+    def generate_from(trial, prompt, *, num_clips, seed, out, device):
+        asked.update(seed=trial.spec.seed, step=trial.step, num=num_clips, store=trial.store.root)
         return [out / "clip_0000.wav"]
 
     import timbre_ray
+    from timbre_ray import finished
+
+    monkeypatch.setattr(finished, "_check_weights", lambda trial, folder: None)
 
     fake = types.SimpleNamespace(generate_from=generate_from)
     monkeypatch.setitem(sys.modules, "timbre_ray.trial", fake)

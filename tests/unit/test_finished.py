@@ -11,7 +11,7 @@ import soundfile
 from typer.testing import CliRunner
 
 import timbre_ray
-from timbre_ray import cli, cli_errors
+from timbre_ray import cli, cli_errors, finished
 from timbre_ray.ledger import Ledger
 from timbre_ray.models.device import resolve_device
 from timbre_ray.specs import ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec, as_dict
@@ -114,3 +114,63 @@ def test_a_device_that_is_not_here_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         assert code == cli_errors.BAD_INPUT and f"--device={device!r}" in said and words in said, said
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert [resolve_device(wanted) for wanted in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
+
+
+def reseeded(seed: int) -> TrialSpec:
+    return dataclasses.replace(SPEC, seed=seed)
+
+
+def found(source: str, **where: str) -> tuple[str, str]:
+    folder, chosen = finished.find_trial(source, Path("results"), **where)
+    return folder.name, chosen["trial_id"]
+
+
+def test_an_arm_is_its_lowest_seed_and_of_equals_the_newest() -> None:
+    for seed in (2, 0, 1):
+        record("one", "direct", spec=reseeded(seed), finished=10.0 - seed)
+    assert found("direct") == ("one", "direct-flute-s0-one")
+    assert found("direct-flute-s2-one") == ("one", "direct-flute-s2-one")
+    record("one", "direct", trial_id="edited", finished=20.0)
+    assert found("direct") == ("one", "edited")
+    for name in ("edited", "direct-flute-s0-one"):
+        record("one", "direct", trial_id=name, orphaned=True)
+    assert found("direct") == ("one", "direct-flute-s1-one"), "what is still planned"
+
+
+@pytest.mark.parametrize("words", [(*GENERATE, "direct"), ("export", "direct", "--out", "mine")])
+def test_an_arm_of_two_sweeps_is_refused_with_what_there_is(words: tuple[str, ...]) -> None:
+    """The later one is not taken in silence."""
+    names = [record(sweep, "direct", spec=reseeded(seed), finished=seed) for sweep in ("one", "two") for seed in (0, 1)]
+    code, said = ended(*words)
+    assert code == cli_errors.BAD_INPUT, said
+    assert "direct: 2 models go by that name; say which by a trial's id, --sweep NAME:\n" in said
+    assert f"  {names[0]} (sweep one)\n  {names[2]} (sweep two)\n" in said and names[1] not in said
+    code, said = ended(*words, "--sweep", "two")
+    assert f"the weights of {names[2]} at step 1 are not there" in said, "it is the one that was looked for"
+    with pytest.raises(ValueError, match="2 models go by that name"):
+        timbre_ray.load("direct")
+    with pytest.raises(ValueError, match=f"the weights of {names[0]}"):
+        timbre_ray.load("direct", sweep="one")
+
+
+def test_an_arm_of_two_targets_or_settings_is_refused() -> None:
+    for target in ("flute", "lute"):
+        record("one", "direct", target=target)
+    with pytest.raises(ValueError, match="say which by a trial's id, --target NAME:"):
+        found("direct", sweep="one")
+    assert found("direct", target="lute") == ("one", "direct-lute-s0-one")
+    with pytest.raises(ValueError, match=r"--target='luet': no finished trial\. Did you mean lute"):
+        found("direct", target="luet")
+    for number in range(7):
+        record("search", "found", trial_id=f"found-{number}", point={"seed": 0, "dreambooth.lr": 10.0**-number})
+    with pytest.raises(ValueError, match="7 models go by that name; say which by a trial's id:") as error:
+        found("found")
+    assert str(error.value).count("(sweep search)") == 5 and str(error.value).endswith("and 2 more")
+
+
+def test_the_same_trial_in_two_sweeps_is_one_model() -> None:
+    for number, sweep in enumerate(("demo", "ablation")):
+        record(sweep, "direct", trial_id="direct-flute-s0-12345678", finished=number)
+    assert found("direct")[1] == "direct-flute-s0-12345678"
+    with pytest.raises(ValueError, match="nowhere: no results found"):
+        found("direct", sweep="nowhere")

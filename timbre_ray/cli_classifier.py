@@ -102,7 +102,9 @@ def evaluate(
         from timbre_ray.data.nsynth import SPLITS
         from timbre_ray.models.device import resolve_device
         from timbre_ray.report.classifier import write_classifier_report
+        from timbre_ray.whole import check_no_file
 
+        check_no_file(out, f"--out {out}")
         if split not in SPLITS:
             raise ValueError(f"--split {split}: must be one of {', '.join(SPLITS)}")
         found = classifier_runs.evaluate(

@@ -87,7 +87,10 @@ def report(
     with clear_errors():
         from timbre_ray import finished
         from timbre_ray import report as report_package
+        from timbre_ray.whole import check_no_file
 
+        if out is not None:
+            check_no_file(out, f"--out {out}")
         places = finished.whereabouts(source, results, storage)
         if len(places) > 1:
             names = ", ".join(place.name for place in places)

@@ -165,9 +165,9 @@ def _ambiguous(source: str, matches: list[tuple[Path, dict[str, Any]]]) -> str:
     options = {"--sweep NAME": {folder.name for folder, _ in matches}, "--target NAME": {r["target"] for _, r in matches}}
     remedies = ", ".join(["a trial's id", *(option for option, values in options.items() if len(values) > 1)])
     sweeps: dict[str, list[str]] = {}
-    for folder, record in matches:
+    for folder, record in sorted(matches, key=lambda f: (f[1]["trial_id"], f[0].name)):
         sweeps.setdefault(record["trial_id"], []).append(folder.name)
-    lines = [f"  {trial_id} (sweep {', '.join(names)})" for trial_id, names in list(sweeps.items())[:NUM_LISTED]]
+    lines = [f"  {trial_id} (in {', '.join(names)})" for trial_id, names in list(sweeps.items())[:NUM_LISTED]]
     lines += [f"  and {len(sweeps) - NUM_LISTED} more"] if len(sweeps) > NUM_LISTED else []
     return "\n".join([f"{source}: {len(sweeps)} models go by that name; say which by {remedies}:", *lines])
 

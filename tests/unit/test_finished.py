@@ -144,7 +144,7 @@ def test_an_arm_of_two_sweeps_is_refused_with_what_there_is(words: tuple[str, ..
     code, said = ended(*words)
     assert code == cli_errors.BAD_INPUT, said
     assert "direct: 2 models go by that name; say which by a trial's id, --sweep NAME:\n" in said
-    assert f"  {names[0]} (sweep one)\n  {names[2]} (sweep two)\n" in said and names[1] not in said
+    assert f"  {names[0]} (in one)\n  {names[2]} (in two)\n" in said and names[1] not in said
     code, said = ended(*words, "--sweep", "two")
     assert f"the weights of {names[2]} at step 1 are not there" in said, "it is the one that was looked for"
     with pytest.raises(ValueError, match="2 models go by that name"):
@@ -165,7 +165,7 @@ def test_an_arm_of_two_targets_or_settings_is_refused() -> None:
         record("search", "found", trial_id=f"found-{number}", point={"seed": 0, "dreambooth.lr": 10.0**-number})
     with pytest.raises(ValueError, match="7 models go by that name; say which by a trial's id:") as error:
         found("found")
-    assert str(error.value).count("(sweep search)") == 5 and str(error.value).endswith("and 2 more")
+    assert str(error.value).count("(in search)") == 5 and str(error.value).endswith("and 2 more")
 
 
 def test_the_same_trial_in_two_sweeps_is_one_model() -> None:

@@ -192,6 +192,7 @@ FULL_SIZE = Scene(
     world=worlds.full_size,
     acts={
         "timbre-ray data prepare songs/ --out data/flute_v1": Act(added=NO_FILTER, writes=prepared("data/flute_v1", clips=4)),
+        "timbre-ray data prepare songs_v2/ --out data/flute_v2": Act(added=NO_FILTER, writes=prepared("data/flute_v2", clips=4)),
         "timbre-ray plan sweeps/ablation.yaml": Act(says=("36 trials: 0 keep, 36 run", "852", "459", "180.7 GB")),
     },
 )

@@ -144,8 +144,9 @@ def find_trial(
     matches = [f for f in found if f[1]["trial_id"] == source] or [f for f in found if f[1]["arm"] == source]
     if not matches:
         names = [r["trial_id"] for _, r in found] + sorted({r["arm"] for _, r in found})
-        hint = _nearest(source, names) if names else f"{results} holds no finished trial yet: start with `timbre-ray run`."
-        raise ValueError(f"{source}: no finished trial and no arm of that name in {folders[0] if sweep else results}. {hint}")
+        place = folders[0] if sweep else results
+        hint = _nearest(source, names) if names else f"{place} holds no finished trial yet: start with `timbre-ray run`."
+        raise ValueError(f"{source}: no finished trial and no arm of that name in {place}. {hint}")
     matches = [f for f in matches if not f[1].get("orphaned")] or matches
     first: dict[tuple[str, ...], tuple[Path, dict[str, Any]]] = {}
     for match in sorted(matches, key=lambda f: (f[1]["seed"], -f[1]["finished"])):

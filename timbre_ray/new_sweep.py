@@ -79,7 +79,7 @@ def write_sweep(answers: Answers, path: Path) -> int:
     Raises FileExistsError rather than write over a file, and SweepError (nothing is written) where the answers make no valid
     sweep: a missing folder, an unknown class.
     """
-    check_no_file(path.parent, str(path))
+    check_no_file(path.parent, str(path.parent))
     if path.exists():
         raise FileExistsError(f"{path}: is there already; choose another name, or remove it first")
     text = render(answers, path)

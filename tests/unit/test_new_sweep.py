@@ -97,7 +97,7 @@ def test_ordinary_answers_stand_without_quotes(folder: Path) -> None:
         (["mine.yaml", "--partner", "#piano"], "mine.yaml: base.clips.partner='#piano'"),
         (["mine.yaml", "--clips", "nowhere"], "mine.yaml: base.clips.path='nowhere': no such folder"),
         (["mine.yaml", "--target-class", "erhu"], "mine.yaml: base.clips.target_class='erhu'"),
-        (["recordings/0.wav/mine.yaml"], "recordings/0.wav/mine.yaml: "),
+        (["recordings/0.wav/mine.yaml"], "recordings/0.wav: is a file; name a folder"),
         (["mine.yaml", "--seeds", "100000"], "less than or equal to 1000"),
     ],
 )

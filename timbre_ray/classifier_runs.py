@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from timbre_ray.backbones import local_path
 from timbre_ray.classifier_specs import ClassifierSpec, InstrumentDataSpec
 from timbre_ray.data.features import HOP
@@ -187,10 +185,3 @@ def _every_tenth(say: Say) -> Callable[[Row], None]:
             say(" ".join(f"{name} {value:g}" if name == "epoch" else f"{name} {value:.4f}" for name, value in row.items()))
 
     return show
-
-
-def resolve_device(wanted: str) -> str:
-    """``auto`` -> cuda where there is one."""
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return wanted

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timbre_ray.cli_errors import clear_errors
+from timbre_ray.cli_results import Device
 
 if TYPE_CHECKING:
     from timbre_ray.classifier_specs import InstrumentDataSpec
@@ -22,7 +23,6 @@ Folders = Annotated[
     typer.Option("--folder", metavar="CLASS=DIR", help="Songs of an instrument of your own, split by song; may be repeated."),
 ]
 Work = Annotated[Path, typer.Option(help="Folder for AudioMAE's features, which are computed once.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
 @app.callback()
@@ -69,13 +69,14 @@ def train(
     with clear_errors():
         from timbre_ray import classifier_runs
         from timbre_ray.classifier_specs import ClassifierSpec
+        from timbre_ray.models.device import resolve_device
 
         spec = ClassifierSpec(
             epochs=epochs, batch_size=batch_size, lr=lr, mixtures=mixtures, class_weights=class_weights, seed=seed
         )
         log = classifier_runs.train(
             _data(nsynth, folder, rename), spec, out=out, work=work, audiomae=audiomae or str(classifier_runs.MINI_AUDIOMAE),
-            device=classifier_runs.resolve_device(device), command=_command(), say=typer.echo,
+            device=resolve_device(device), command=_command(), say=typer.echo,
         )  # fmt: skip
         typer.echo(f"{len(log)} epochs; classifier: {out}")
 
@@ -99,12 +100,15 @@ def evaluate(
     with clear_errors():
         from timbre_ray import classifier_runs
         from timbre_ray.data.nsynth import SPLITS
+        from timbre_ray.models.device import resolve_device
         from timbre_ray.report.classifier import write_classifier_report
+        from timbre_ray.whole import check_no_file
 
+        check_no_file(out, f"--out {out}")
         if split not in SPLITS:
             raise ValueError(f"--split {split}: must be one of {', '.join(SPLITS)}")
         found = classifier_runs.evaluate(
-            classifier, _data(nsynth, folder, None), split=split, work=work, device=classifier_runs.resolve_device(device),
+            classifier, _data(nsynth, folder, None), split=split, work=work, device=resolve_device(device),
             say=typer.echo,
         )  # fmt: skip
         report = write_classifier_report(out, found, commands=(found.training["command"], _command()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +27,7 @@ def init(
     target_class: Annotated[str | None, typer.Option(help="The classifier's class for the new instrument.")] = None,
     token: Annotated[str, typer.Option(help="Rare word that will name the new timbre.")] = "sks",
     backbone: Annotated[str, typer.Option(help="mini, a hub id such as cvssp/audioldm2-large, or a folder.")] = "mini",
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of every arm.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Seeds of every arm.")] = 3,
 ) -> None:
     """Write a commented sweep for your own recordings. What no flag says is asked, where there is somebody to ask.
 
@@ -42,7 +43,7 @@ def init(
         defaults = Answers()
         chosen = {name: _ask(QUESTIONS[name], getattr(defaults, name)) if v is None else v for name, v in given.items()}
         num_trials = write_sweep(Answers(**chosen, token=token, backbone=backbone, num_seeds=seeds), path)
-        typer.echo(f"{path}: {num_trials} trials. Next: timbre-ray plan {path}")
+        typer.echo(f"{path}: {num_trials} trials. Next: timbre-ray plan {shlex.quote(str(path))}")
 
 
 def _ask(question: str, default: str) -> str:

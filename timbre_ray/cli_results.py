@@ -28,6 +28,13 @@ Source = Annotated[
     ),
 ]
 Storage = Annotated[str | None, typer.Option(help="Folder or URL of the store; default: run.storage of the sweep.")]
+SweepOfTrial = Annotated[
+    str | None, typer.Option("--sweep", metavar="NAME_OR_FOLDER", help="Sweep of the trial; default: any of --results.")
+]
+TargetOfTrial = Annotated[
+    str | None, typer.Option("--target", metavar="NAME", help="Clip set that the trial learned, where an arm learned several.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ResultsRoot = Annotated[Path, typer.Option("--results", help="Folder that holds the results of the sweeps.")]
 
 
@@ -80,7 +87,10 @@ def report(
     with clear_errors():
         from timbre_ray import finished
         from timbre_ray import report as report_package
+        from timbre_ray.whole import check_no_file
 
+        if out is not None:
+            check_no_file(out, f"--out {out}")
         places = finished.whereabouts(source, results, storage)
         if len(places) > 1:
             names = ", ".join(place.name for place in places)
@@ -104,9 +114,12 @@ def generate(
     source: Annotated[
         str, typer.Option("--from", metavar="TRIAL_ID_OR_ARM", help="A finished trial, or an arm (its first seed).")
     ],
+    sweep: SweepOfTrial = None,
+    target: TargetOfTrial = None,
     num: Annotated[int, typer.Option("-n", "--num", min=1, help="Clips.")] = 4,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must not be there yet.")] = Path("out"),
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    device: Device = "auto",
     storage: Storage = None,
     results: ResultsRoot = Path("results"),
 ) -> None:
@@ -114,21 +127,26 @@ def generate(
 
     \b
     Example:
-      timbre-ray generate --from large-gpt2-prior "A recording of a piano with sks flute." -n 4 -o out/
+      timbre-ray generate --from large-gpt2-prior --sweep mini-ablation --target chinese_flute_v1 \\
+          "A recording of a piano with sks flute." -n 4 -o out/
     """
     with clear_errors():
         from timbre_ray import finished
 
-        spec, step, store = finished.trained(source, storage, results)
+        chosen = finished.trained(source, storage, results, sweep=sweep, target=target)
+        typer.echo(f"Plays {chosen.line}", err=True)
         from timbre_ray import trial
+        from timbre_ray.models.device import resolve_device
 
-        for path in trial.generate_from(spec, prompt, step=step, num_clips=num, seed=seed, out=out, store=store):
+        for path in trial.generate_from(chosen, prompt, num_clips=num, seed=seed, out=out, device=resolve_device(device)):
             typer.echo(path)
 
 
 def export(
     source: Annotated[str, typer.Argument(metavar="TRIAL_ID_OR_ARM", help="A finished trial, or an arm (its first seed).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must not be there yet.")],
+    sweep: SweepOfTrial = None,
+    target: TargetOfTrial = None,
     storage: Storage = None,
     results: ResultsRoot = Path("results"),
 ) -> None:
@@ -136,16 +154,17 @@ def export(
 
     \b
     Example:
-      timbre-ray export large-gpt2-lora --out my-flute
+      timbre-ray export large-gpt2-lora --sweep mini-ablation --target chinese_flute_v1 --out my-flute
     """
     with clear_errors():
         from timbre_ray import finished
 
-        spec, step, store = finished.trained(source, storage, results)
+        chosen = finished.trained(source, storage, results, sweep=sweep, target=target)
+        typer.echo(f"Exports {chosen.line}", err=True)
         from timbre_ray import trial
 
-        trial.export(spec, step=step, out=out, store=store)
-        typer.echo(f"{out}: {source} after {step} steps")
+        trial.export(chosen.spec, step=chosen.step, out=out, store=chosen.store)
+        typer.echo(f"{out}: {source} after {chosen.step} steps")
 
 
 def _print_status(status: SweepStatus) -> None:

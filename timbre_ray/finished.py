@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ from timbre_ray.ledger import SWEEP_NAME, Ledger
 from timbre_ray.object_storage import ObjectStorage, check_place, is_url
 from timbre_ray.remote_tier import DEFAULT_CACHE, open_store
 from timbre_ray.specs import TrialSpec
-from timbre_ray.store import Store
+from timbre_ray.store import ArtifactNotFoundError, Store
+
+NUM_LISTED = 5
+"""Trials that an error lists."""
 
 
 def results_folder(name: str, results: Path) -> Path:
@@ -75,26 +80,97 @@ def store_of(folder: Path, storage: str | None) -> Store:
     return open_store(storage or run["storage"], run.get("cache", DEFAULT_CACHE))
 
 
-def trained(source: str, storage: str | None, results: Path) -> tuple[TrialSpec, int, Store]:
-    """The spec of a finished trial (its id, or an arm: its first seed), its last scored step, the store of its weights."""
-    folder, record = find_trial(source, results)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinishedTrial:
+    """A finished trial whose weights are in the store."""
+
+    trial_id: str
+    target: str
+    sweep: str
+    """Name of the folder of its results."""
+    spec: TrialSpec
+    step: int
+    """The last one that was scored."""
+    store: Store
+
+    @property
+    def line(self) -> str:
+        return f"{self.trial_id} at step {self.step}, of sweep {self.sweep}"
+
+
+def trained(
+    source: str, storage: str | None, results: Path, *, sweep: str | None = None, target: str | None = None
+) -> FinishedTrial:
+    """source, sweep, target: see ``find_trial``. Raises ValueError where the trial or its weights are not there."""
+    folder, record = find_trial(source, results, sweep=sweep, target=target)
     from pydantic import TypeAdapter  # slow to import
 
-    spec = TypeAdapter(TrialSpec).validate_python(record["spec"])
-    return spec, record["evaluations"][-1]["step"], store_of(folder, storage)
+    trial = FinishedTrial(
+        trial_id=record["trial_id"], target=record["target"], sweep=folder.name,
+        spec=TypeAdapter(TrialSpec).validate_python(record["spec"]), step=record["evaluations"][-1]["step"],
+        store=store_of(folder, storage),
+    )  # fmt: skip
+    _check_weights(trial, folder)
+    return trial
 
 
-def find_trial(source: str, results: Path) -> tuple[Path, dict[str, Any]]:
-    """The newest finished trial of that id, else of that arm with the lowest seed. Raises ValueError."""
-    found = [
-        (p.parent, r) for p in sorted(results.glob("*/trials")) for r in Ledger(p.parent).trials() if r["status"] == "finished"
-    ]
+def _check_weights(trial: FinishedTrial, folder: Path) -> None:
+    """Before any work: what is not there would be trained again."""
+    from timbre_ray.stage_keys import StageKeys  # slow to import
+
+    try:
+        for stage in StageKeys(trial.spec).model(trial.step):
+            trial.store.get(stage.name, stage.key)
+    except ArtifactNotFoundError:
+        raise ValueError(
+            f"{trial.store.place}: the weights of {trial.trial_id} at step {trial.step} are not there. Is --storage right, and are "
+            f"its recordings what they were? Without its record in {folder / 'trials'}, `timbre-ray run SWEEP` makes them again."
+        ) from None
+
+
+def find_trial(
+    source: str, results: Path, *, sweep: str | None = None, target: str | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """The finished trial of that id, else that arm's with the lowest seed, and the folder of its sweep's results.
+
+    What is no longer planned counts only where nothing else goes by the name; of equal ones the newest is taken. sweep and
+    target: look among theirs alone. Raises ValueError if there is none, and if sweeps, targets or settings share the arm's name.
+    """
+    folders = [results_folder(sweep, results)] if sweep else [path.parent for path in sorted(results.glob("*/trials"))]
+    every = [(folder, r) for folder in folders for r in Ledger(folder).trials() if r["status"] == "finished"]
+    found = [f for f in every if target is None or f[1]["target"] == target]
+    if every and not found:
+        raise ValueError(f"--target={target!r}: no finished trial. {_nearest(str(target), sorted({r['target'] for _, r in every}))}")
     matches = [f for f in found if f[1]["trial_id"] == source] or [f for f in found if f[1]["arm"] == source]
     if not matches:
         names = [r["trial_id"] for _, r in found] + sorted({r["arm"] for _, r in found})
-        hint = _nearest(source, names) if names else f"{results} holds no finished trial yet: start with `timbre-ray run`."
-        raise ValueError(f"{source}: no finished trial and no arm of that name in {results}. {hint}")
-    return min(matches, key=lambda f: (f[1]["seed"], -f[1]["finished"]))
+        place = folders[0] if sweep else results
+        hint = _nearest(source, names) if names else f"{place} holds no finished trial yet: start with `timbre-ray run`."
+        raise ValueError(f"{source}: no finished trial and no arm of that name in {place}. {hint}")
+    matches = [f for f in matches if not f[1].get("orphaned")] or matches
+    first: dict[tuple[str, ...], tuple[Path, dict[str, Any]]] = {}
+    for match in sorted(matches, key=lambda f: (f[1]["seed"], -f[1]["finished"])):
+        first.setdefault(_distinction(*match), match)
+    if len({r["trial_id"] for _, r in first.values()}) > 1:  # the same trial in two sweeps is the same model
+        raise ValueError(_ambiguous(source, list(first.values())))
+    return next(iter(first.values()))
+
+
+def _distinction(folder: Path, record: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What trials of one arm may differ in besides the seed: sweep, target, and the rest of the grid's or the search's point."""
+    rest = {key: value for key, value in record["point"].items() if key not in ("seed", "clips.path")}
+    return folder.name, record["target"], json.dumps(rest, sort_keys=True)
+
+
+def _ambiguous(source: str, matches: list[tuple[Path, dict[str, Any]]]) -> str:
+    options = {"--sweep NAME": {folder.name for folder, _ in matches}, "--target NAME": {r["target"] for _, r in matches}}
+    remedies = ", ".join(["a trial's id", *(option for option, values in options.items() if len(values) > 1)])
+    sweeps: dict[str, list[str]] = {}
+    for folder, record in sorted(matches, key=lambda f: (f[1]["trial_id"], f[0].name)):
+        sweeps.setdefault(record["trial_id"], []).append(folder.name)
+    lines = [f"  {trial_id} (in {', '.join(names)})" for trial_id, names in list(sweeps.items())[:NUM_LISTED]]
+    lines += [f"  and {len(sweeps) - NUM_LISTED} more"] if len(sweeps) > NUM_LISTED else []
+    return "\n".join([f"{source}: {len(sweeps)} models go by that name; say which by {remedies}:", *lines])
 
 
 def _known_names(name: str, results: Path) -> str:

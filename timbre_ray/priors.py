@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from timbre_ray.specs import DreamboothSpec, PromptsSpec
+from timbre_ray.specs import DreamboothSpec, FilledPrompts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,20 +28,20 @@ class PriorAudio(Protocol):
         """Stage and key of target clips, each mixed with audio generated from ``partner_prompt``."""
 
 
-Prior = Callable[[PriorAudio, PromptsSpec, DreamboothSpec], PriorSet]
+Prior = Callable[[PriorAudio, FilledPrompts, DreamboothSpec], PriorSet]
 
 
-def class_prior(audio: PriorAudio, prompts: PromptsSpec, spec: DreamboothSpec) -> PriorSet:
+def class_prior(audio: PriorAudio, prompts: FilledPrompts, spec: DreamboothSpec) -> PriorSet:
     stage, key = audio.generated(prompts.partner)
     return PriorSet(stage=stage, key=key, prompt=prompts.partner)
 
 
-def mixture_prior(audio: PriorAudio, prompts: PromptsSpec, spec: DreamboothSpec) -> PriorSet:
+def mixture_prior(audio: PriorAudio, prompts: FilledPrompts, spec: DreamboothSpec) -> PriorSet:
     stage, key = audio.mixed(prompts.partner, spec.mixture_gain_db)
     return PriorSet(stage=stage, key=key, prompt=prompts.mixture)
 
 
-def known_mixture_prior(audio: PriorAudio, prompts: PromptsSpec, spec: DreamboothSpec) -> PriorSet:
+def known_mixture_prior(audio: PriorAudio, prompts: FilledPrompts, spec: DreamboothSpec) -> PriorSet:
     stage, key = audio.generated(prompts.known_mixture)
     return PriorSet(stage=stage, key=key, prompt=prompts.mixture)
 

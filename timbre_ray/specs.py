@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import string
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -187,9 +188,21 @@ class PromptsSpec(_Strict):
     duet: str = "A recording of a {partner} with {token} {instrument}."
     """Of the duet in which both must be heard."""
 
-    def filled(self, clips: ClipsSpec) -> PromptsSpec:
+    def __post_init__(self) -> None:
+        for name in _field_names(type(self)):
+            _check_template(name, getattr(self, name))
+
+    def filled(self, clips: ClipsSpec) -> FilledPrompts:
         names = {"token": clips.token, "instrument": clips.instrument, "partner": clips.partner}
-        return PromptsSpec(**{f.name: getattr(self, f.name).format(**names) for f in dataclasses.fields(self)})
+        return FilledPrompts(**{f.name: getattr(self, f.name).format(**names) for f in dataclasses.fields(self)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FilledPrompts(PromptsSpec):
+    """Prompts as the model reads them."""
+
+    def __post_init__(self) -> None:
+        """A brace is a brace here."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -240,6 +253,18 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 def digest(value: Any) -> str:
     """20 hex digits of SHA-256 over canonical JSON: sorted keys, no spaces, floats by repr."""
     return hashlib.sha256(_canonical(value).encode()).hexdigest()[:20]
+
+
+def _check_template(name: str, template: str) -> None:
+    names = ("token", "instrument", "partner")
+    choices = ", ".join(f"{{{choice}}}" for choice in names)
+    try:
+        for _, field, _, _ in string.Formatter().parse(template):
+            if field is not None and field not in names:
+                raise ValueError(f"unknown {{{field}}}")
+        template.format(**dict.fromkeys(names, ""))
+    except (ValueError, LookupError) as error:
+        raise ValueError(f"{name}={template!r}: {error}; choose {choices}; a brace itself is written twice") from None
 
 
 def _at_least(name: str, value: float, bound: float) -> None:

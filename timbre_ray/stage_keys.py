@@ -183,6 +183,12 @@ class StageKeys:
             return self.dreambooth(step).key
         return self.teach.key if self.teach else ""
 
+    def model(self, step: int) -> list[Stage]:
+        """The stages that hold what was trained until ``step``; none where it is the backbone's own weights alone."""
+        joint = step and self.spec.dreambooth.train_language_model
+        trained = [self.dreambooth(step)] if step else []
+        return trained if self.teach is None or joint else [*trained, self.teach]
+
     def generate(self, step: int, prompt: str, num_clips: int) -> Stage:
         """Work: sampler steps, counted for every clip."""
         seed = self.spec.evaluate.seed

@@ -254,7 +254,7 @@ class TrialStages:
 
     def _weights(self, step: int) -> tuple[Artifact | None, Artifact | None]:
         """Where the U-Net's and GPT-2's weights after ``step`` steps lie; None for the backbone's own."""
-        unet = self.store.get("dreambooth", self.dreambooth_key(step)) if step else None
+        unet = self.store.get("dreambooth", self.keys.dreambooth(step).key) if step else None  # whatever else is there no more
         joint = unet is not None and self.spec.dreambooth.train_language_model
         return unet, unet if joint else self.teach()
 
@@ -270,7 +270,7 @@ class TrialStages:
     def _trained_in_float32(self, step: int) -> torch.nn.Module:
         """On the CPU: float32 has no need of the GPU, which may hold a training too."""
         unet = self.backbone.copy_unet("cpu")
-        self.method.load(unet, self.spec.dreambooth, self.store.get("dreambooth", self.dreambooth_key(step)).folder)
+        self.method.load(unet, self.spec.dreambooth, self.store.get("dreambooth", self.keys.dreambooth(step).key).folder)
         return unet.eval().requires_grad_(False)
 
     def pipeline(self, step: int) -> AudioLDM2Pipeline:

@@ -84,6 +84,11 @@ class Store:
         """Stage and key of what this trial was given."""
         self._log = StoreLog(self.root / "log")
 
+    @property
+    def place(self) -> str:
+        """Where its results lie for good: the URL, or the folder."""
+        return self.remote.storage.url if self.remote else str(self.root)
+
     def get_or_compute(
         self, stage: str, key: str, produce: Callable[[Path], None], *, description: Mapping[str, Any]
     ) -> Artifact:
@@ -127,9 +132,8 @@ class Store:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             damage = damage_of(folder, manifest["files"])
         except FileNotFoundError:
-            place = self.remote.storage.url if self.remote else self.root
             raise ArtifactNotFoundError(
-                f"{place}: no artifact {stage}/{key}; it was not computed yet, or in another store (run.storage)"
+                f"{self.place}: no artifact {stage}/{key}; it was not computed yet, or in another store (run.storage)"
             ) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             damage = f"{MANIFEST} cannot be used ({type(error).__name__}: {error})"

@@ -54,11 +54,15 @@ class Tree:
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], str]:
-    """A YAML file's mapping and its text. Raises SweepError for no file, no YAML, a python tag, a key that stands twice."""
+    """A YAML file's mapping and its text. Raises SweepError for no file, no UTF-8, no YAML, a python tag, a key that
+    stands twice.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SweepError(path, [f"cannot be read ({error.strerror})"]) from None
+    except UnicodeDecodeError as error:
+        raise SweepError(path, [f"not UTF-8 (byte {error.start}); save it as UTF-8"]) from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if _num_nodes(root, {}) > MAX_NODES:

@@ -10,6 +10,7 @@ from pathlib import Path
 import soundfile
 
 from timbre_ray.evaluate.scorer import Pending, ScoreRequest
+from timbre_ray.finished import FinishedTrial
 from timbre_ray.leaving import Leaving
 from timbre_ray.specs import TrialSpec, as_dict
 from timbre_ray.stages import Lazy, TrialStages
@@ -55,17 +56,18 @@ def run_trial(
 
 
 def generate_from(
-    spec: TrialSpec, prompt: str, *, step: int, num_clips: int, seed: int, out: Path, store: Store, device: str = "cpu"
+    trial: FinishedTrial, prompt: str, *, num_clips: int, seed: int, out: Path, device: str = "cpu"
 ) -> list[Path]:
-    """Plays a trial's weights after ``step`` steps: 16-bit WAV files in ``out``, each with a JSON file of its own that says what
-    it is; returns the paths of the WAV files. Raises FileExistsError if ``out`` holds anything: nothing is written over.
+    """Plays a trial's weights: 16-bit WAV files in ``out``, each with a JSON file of its own that says what it is; returns the
+    paths of the WAV files. Raises FileExistsError if ``out`` holds anything: nothing is written over.
     """
     check_free(out)
-    spec = dataclasses.replace(spec, evaluate=dataclasses.replace(spec.evaluate, seed=seed))
-    stages = TrialStages(spec, store, device)
+    spec, step = dataclasses.replace(trial.spec, evaluate=dataclasses.replace(trial.spec.evaluate, seed=seed)), trial.step
+    stages = TrialStages(spec, trial.store, device)
     artifact = stages.generate_prompt(step, prompt, num_clips, Lazy(lambda: stages.trained_unet(step)))
     about = {
-        "prompt": prompt, "seed": seed, "step": step, "method": spec.dreambooth.method, "trained_with_seed": spec.seed,
+        "trial_id": trial.trial_id, "target": trial.target, "sweep": trial.sweep, "prompt": prompt, "seed": seed, "step": step,
+        "method": spec.dreambooth.method, "trained_with_seed": spec.seed,
         "backbone": spec.backbone.name, "sampler": as_dict(spec.evaluate.sampler), "artifact": f"generate/{artifact.key}",
     }  # fmt: skip
     names = []

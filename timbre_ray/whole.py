@@ -9,9 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def check_no_file(folder: Path, said: str) -> None:
+    """Raises NotADirectoryError if a file lies where ``folder`` would be, or above it. said: how the user wrote it."""
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), None)
+    if there is not None and not there.is_dir():
+        raise NotADirectoryError(f"{said}: {'' if there == folder else f'{there} '}is a file; name a folder")
+
+
 def check_free(out: Path) -> None:
     """Raises FileExistsError if ``out`` is there and is not an empty folder: nothing is written over."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    check_no_file(out, f"--out {out}")
+    if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out}: is there already, and is not written over; choose another --out, or remove it")
 
 

@@ -20,6 +20,7 @@ FILTER = all(map(importlib.util.find_spec, ("basic_pitch", "onnxruntime", "libro
 #: The pages' own way out where Basic Pitch is not installed.
 NO_FILTER = "" if FILTER else "--no-solo-filter"
 PROMPT = "A recording of a piano with sks flute."
+FIRST_FLUTE = "--sweep mini-ablation --target chinese_flute_v1"
 CLASSIFIER = {"classifiers/mine/model.safetensors": 1, "classifiers/mine/audiomae/model.safetensors": 1}
 
 
@@ -90,11 +91,11 @@ README = Scene(
             says=("Report: reports/mini-ablation/index.html",), writes=report("mini-ablation")
         ),
         "timbre-ray report mini-ablation --check": Act(says=("and the tables in reports/mini-ablation/tables: none differs",)),
-        "timbre-ray compare large-gpt2 large-gpt2-prior": Act(
+        "timbre-ray compare large-gpt2 large-gpt2-prior --sweep mini-ablation": Act(
             says=("dreambooth.method  direct      prior", "fad_held_out", "difference", "store/artifacts/generate/")
         ),
-        f'timbre-ray generate --from large-gpt2-prior "{PROMPT}" -n 4 -o out/': Act(
-            says=("out/clip_0003.wav",), writes={"out/*": 8}, after=four_clips
+        f'timbre-ray generate --from large-gpt2-prior {FIRST_FLUTE} "{PROMPT}" -n 4 -o out/': Act(
+            says=("out/clip_0003.wav", "of sweep mini-ablation"), writes={"out/*": 8}, after=four_clips
         ),
     },
 )
@@ -120,12 +121,12 @@ TUTORIAL = Scene(
         ),
         "timbre-ray status my-flute": Act(says=("2 finished, 0 not begun",)),
         "timbre-ray report my-flute": Act(says=("Report: reports/my-flute/index.html",), writes=report("my-flute")),
-        "timbre-ray compare direct prior": Act(says=("dreambooth.method", "fad_held_out", "store/artifacts/generate/")),
+        "timbre-ray compare direct prior --sweep my-flute": Act(says=("dreambooth.method", "fad_held_out", "store/artifacts/generate/")),
         "timbre-ray report my-flute --check": Act(says=("and the tables in reports/my-flute/tables: none differs",)),
-        f'timbre-ray generate --from prior "{PROMPT}" -n 4 -o out/': Act(
+        f'timbre-ray generate --from prior --sweep my-flute "{PROMPT}" -n 4 -o out/': Act(
             says=("out/clip_0003.wav",), writes={"out/*": 8}, after=four_clips
         ),
-        "timbre-ray export prior --out my-flute-model": Act(
+        "timbre-ray export prior --sweep my-flute --out my-flute-model": Act(
             says=("my-flute-model: prior after 2 steps",), writes=exported("my-flute-model")
         ),
         "from diffusers import AudioLDM2Pipeline": Act(added="print(audio.shape, abs(audio).max() > 0)", says=("(40960,) True",)),
@@ -191,6 +192,7 @@ FULL_SIZE = Scene(
     world=worlds.full_size,
     acts={
         "timbre-ray data prepare songs/ --out data/flute_v1": Act(added=NO_FILTER, writes=prepared("data/flute_v1", clips=4)),
+        "timbre-ray data prepare songs_v2/ --out data/flute_v2": Act(added=NO_FILTER, writes=prepared("data/flute_v2", clips=4)),
         "timbre-ray plan sweeps/ablation.yaml": Act(says=("36 trials: 0 keep, 36 run", "852", "459", "180.7 GB")),
     },
 )
@@ -210,7 +212,7 @@ REFERENCE = Scene(
         "timbre-ray report mini-ablation --out reports/mini-ablation": Act(writes=report("mini-ablation")),
         "timbre-ray report s3://bucket/prefix": Act(inside="laptop", writes=report("mini-ablation")),
         "timbre-ray compare large-gpt2 large-gpt2-prior --sweep mini-ablation": Act(says=("dreambooth.method", "fad_held_out")),
-        "timbre-ray export large-gpt2-lora --out my-flute": Act(
+        f"timbre-ray export large-gpt2-lora {FIRST_FLUTE} --out my-flute": Act(
             says=("my-flute: large-gpt2-lora after 2 steps",), writes=exported("my-flute")
         ),
         "timbre-ray classifier train data/nsynth --folder 'chinese flute=data/flute' --out classifiers/mine": Act(

@@ -57,10 +57,10 @@ def two_factors(folder: Path) -> None:
 
 
 def full_size(folder: Path) -> None:
-    """A checkout with songs of one flute and recordings of the other."""
+    """A checkout with songs of two flutes."""
     copy_sweeps(folder)
     songs(folder)
-    recordings(folder / "data" / "flute_v2", "chinese_flute_v2")
+    songs(folder, "songs_v2", "chinese_flute_v2")
 
 
 def copy_sweeps(folder: Path) -> None:
@@ -98,13 +98,13 @@ def first_look(folder: Path) -> None:
     make_small(sweep, arms=tuple(values["arms"]))
 
 
-def songs(folder: Path) -> None:
+def songs(folder: Path, name: str = "songs", clip_set: str = "chinese_flute_v1") -> None:
     """Four songs of 13 s, each of five of the shipped clips."""
-    clips = sorted((CLIPS / "chinese_flute_v1" / "train").glob("*.flac"))
-    (folder / "songs").mkdir(parents=True)
+    clips = sorted((CLIPS / clip_set / "train").glob("*.flac"))
+    (folder / name).mkdir(parents=True)
     for number, suffix in enumerate(("wav", "flac", "mp3", "mp3")):
         samples = np.concatenate([soundfile.read(path, dtype="float32")[0] for path in clips[5 * number : 5 * number + 5]])
-        soundfile.write(folder / "songs" / f"song_{number}.{suffix}", samples, RATE_HZ)
+        soundfile.write(folder / name / f"song_{number}.{suffix}", samples, RATE_HZ)
 
 
 def recordings(folder: Path, clip_set: str) -> None:

@@ -100,6 +100,32 @@ def test_missing_input_is_named(command, sweep_file):
     assert "absent" in result.output
 
 
+@pytest.mark.parametrize("command", ["plan", "doctor", "status"])
+def test_a_sweep_in_another_encoding_is_named(command, sweep_file, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # doctor's table has the path in another cell
+    sweep_file.write_bytes("# Question: fl\u00fbte?\n".encode("latin-1") + sweep_file.read_bytes())
+    result = runner.invoke(cli.app, [command, "small.yaml"])
+    assert result.exit_code != 0 and "not UTF-8 (byte 14); save it as UTF-8" in result.output and "small.yaml" in result.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["report", "small"], ["generate", "A flute.", "--from", "large-gpt2"], ["export", "large-gpt2"], ["data", "prepare", "flute"]],
+)
+@pytest.mark.parametrize(("out", "words"), [("afile", "is a file"), ("afile/below", "afile is a file")])
+def test_a_file_in_the_place_of_a_folder_is_named(command, out, words, sweep_file, monkeypatch):
+    from timbre_ray import finished
+
+    monkeypatch.setattr(finished, "_check_weights", lambda trial, folder: None)
+    spec = {"clips": {"path": "mini:chinese_flute_v1"}}
+    write_record(Path("results/small"), spec=spec, evaluations=[{"step": 0}])
+    Path("afile").write_text("precious")
+    result = runner.invoke(cli.app, [*command, "--out", out])
+    assert result.exit_code == cli_errors.BAD_INPUT, result.output
+    assert f"Error: --out {out}: " in result.output and f"{words}; name a folder" in result.output
+    assert Path("afile").read_text() == "precious"
+
+
 def test_generate_finds_the_first_seed_of_an_arm(sweep_file, monkeypatch):
     from timbre_ray.specs import as_dict
     from timbre_ray.sweep import load_sweep
@@ -116,11 +142,14 @@ def test_generate_finds_the_first_seed_of_an_arm(sweep_file, monkeypatch):
         )
     asked = {}
 
-    def generate_from(spec, prompt, *, step, num_clips, seed, out, store):
-        asked.update(seed=spec.seed, step=step, num=num_clips, store=store.root)
+    def generate_from(trial, prompt, *, num_clips, seed, out, device):
+        asked.update(seed=trial.spec.seed, step=trial.step, num=num_clips, store=trial.store.root)
         return [out / "clip_0000.wav"]
 
     import timbre_ray
+    from timbre_ray import finished
+
+    monkeypatch.setattr(finished, "_check_weights", lambda trial, folder: None)
 
     fake = types.SimpleNamespace(generate_from=generate_from)
     monkeypatch.setitem(sys.modules, "timbre_ray.trial", fake)

@@ -146,6 +146,14 @@ def test_method_names_with_dashes(load, name):
         ({"run": {"resources": {"train": {"gpu": -1}}}}, "run.resources.train.gpu=-1.0: must be at least 0"),
         ({"run": {"device": "gpu"}}, "run.device='gpu': must be one of auto, cpu, cuda"),
         ({"run": {"exporters": ["mlfow"]}}, "run.exporters.0='mlfow': must be one of wandb, mlflow, aim; nearest: mlflow"),
+        (
+            {"base": base(prompts={"duet": "A {tokn} {"})},
+            "base.prompts.duet='A {tokn} {': unknown {tokn}; choose {token}, {instrument}, {partner}",
+        ),
+        ({"base": base(prompts={"duet": "A {token} {"})}, "base.prompts.duet='A {token} {': Single '{' encountered"),
+        ({"base": base(), "arms": {"a": {"prompts": {"partner": "A {}"}}}}, "arms.a.prompts.partner='A {}': unknown {}; choose"),
+        ({"base": base(prompts={"partner": "A {partner.name}"})}, "base.prompts.partner='A {partner.name}': unknown {partner.n"),
+        ({"base": base(prompts={"partner": "A {partner:d}"})}, "base.prompts.partner='A {partner:d}': Unknown format code"),
     ],
 )
 def test_mistakes_are_named(problems, parts, words):
@@ -175,6 +183,17 @@ def test_what_is_no_sweep_is_refused(problems, text, words):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SweepError, match=r"absent\.yaml: cannot be read"):
         load_sweep(tmp_path / "absent.yaml")
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "old.yaml").write_text("name: flûte\n", encoding="latin-1")
+    with pytest.raises(SweepError, match=r"old\.yaml: not UTF-8 \(byte 8\); save it as UTF-8"):
+        load_sweep(tmp_path / "old.yaml")
+
+
+def test_a_brace_that_is_written_twice_is_a_brace(load):
+    spec = load(base=base(prompts={"duet": "A {{{token}}} and {{}}"})).trials[0].spec
+    assert spec.prompts.filled(spec.clips).duet == "A {sks} and {}"
 
 
 def test_clip_folders_are_found_beside_the_yaml_first(load, tmp_path, monkeypatch):

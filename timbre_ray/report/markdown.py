@@ -21,7 +21,7 @@ def render(findings: Findings, judgements: Sequence[Judgement]) -> str:
     question = escape_markdown(asked[:1].upper() + asked[1:])
     parts = [f"# {escape_markdown(results.name)}"]
     parts += [f"**Question.** {question}"] if question else []
-    first, *others = (escape_markdown(s) for s in summary.answer(results, judgements, contrasts))
+    first, *others = (escape_markdown(s) for s in summary.answer(findings, judgements))
     parts += [f"**Answer.** {first}", *others]
     parts.append("**How complete.** " + escape_markdown(summary.completeness(results)))
     if results.with_status("failed"):

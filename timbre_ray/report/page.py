@@ -33,6 +33,7 @@ def render(
     environment.filters["number"] = claims.number
     environment.filters["verdict_class"] = summary.verdict_class
     return environment.get_template("page.html.j2").render(
+        findings=findings,
         results=results,
         tables=findings.tables,
         arms=arms,

@@ -106,7 +106,9 @@ def trial_record(arm: str, target: str, seed: int, scores: Scores) -> dict[str, 
     return {
         "schema": 1, "trial_id": f"{arm}-{target}-s{seed}", "trial_key": "k", "arm": arm, "target": target, "seed": seed,
         "point": {"clips.path": f"mini:{target}", "seed": seed}, "status": "finished", "error": None,
-        "spec": {"dreambooth": {"method": method}, "teacher": {"epochs": epochs}}, "evaluations": evaluations,
+        "spec": {"clips": {"partner": "piano", "instrument": "flute"}, "dreambooth": {"method": method},
+                 "teacher": {"epochs": epochs}},
+        "evaluations": evaluations,
         "stages": [{"stage": "teach", "key": "k", "seconds": 1.0, "reused": False}], "losses": [], "wall_s": 12.0,
     }  # fmt: skip
 

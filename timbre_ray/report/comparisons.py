@@ -8,7 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
-from timbre_ray.report.claims import DUET_RANK, FAD, METRIC_NAMES, PIANO, number
+from timbre_ray.report.claims import DUET_RANK, FAD, PIANO, metric_name, number
 from timbre_ray.report.paired import PairedDifference, adjusted, paired_difference
 from timbre_ray.report.results import Results
 
@@ -131,7 +131,7 @@ def _corrected(drafts: list[Contrast]) -> tuple[Contrast, ...]:
     return tuple(dataclasses.replace(draft, p_adjusted=p) for draft, p in zip(drafts, values, strict=True))
 
 
-def sentence(contrasts: Contrasts) -> str | None:
+def sentence(contrasts: Contrasts, partner: str) -> str | None:
     """What the verdicts say, for the report's first screen; None where nothing was compared."""
     if not contrasts.found or all(c.difference.interval is None for c in contrasts.found):
         return None
@@ -144,5 +144,5 @@ def sentence(contrasts: Contrasts) -> str | None:
             if any(c.verdict == verdict for c in own)
         ]
         if own:
-            parts.append(f"{METRIC_NAMES[metric]}: {', '.join(told) or 'none better or worse'}")
+            parts.append(f"{metric_name(metric, partner)}: {', '.join(told) or 'none better or worse'}")
     return f"Against {contrasts.baseline} at the last step: {'; '.join(parts)}."

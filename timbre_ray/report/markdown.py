@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from timbre_ray.report import effect_forms, importances, pareto, spread, summary
-from timbre_ray.report.claims import METRIC_NAMES, RULE, Comparison, Judgement, number
+from timbre_ray.report.claims import RULE, Comparison, Judgement, metric_name, number
 from timbre_ray.report.comparisons import Contrast, Contrasts
 from timbre_ray.report.findings import Findings
 from timbre_ray.report.importances import Search
@@ -34,7 +34,7 @@ def render(findings: Findings, judgements: Sequence[Judgement]) -> str:
     parts += [_claim(judgement) for judgement in judgements]
     parts.append(f"Rule: {RULE}")
     if contrasts.found:
-        parts += [f"## Every arm against {escape_markdown(str(contrasts.baseline))}", _contrast_table(contrasts), contrasts.rule]
+        parts += [f"## Every arm against {escape_markdown(str(contrasts.baseline))}", _contrast_table(contrasts, results.partner), contrasts.rule]
     parts.append("## Tables")
     parts += [summary.READING, COMMON_NOTE]
     for table in findings.tables:
@@ -85,15 +85,16 @@ def _spread_table(spreads: Sequence[Spread]) -> str:
     return "\n".join([f"| {' | '.join(spread.HEADERS)} |", rule, *rows])
 
 
-def _contrast_table(contrasts: Contrasts) -> str:
+def _contrast_table(contrasts: Contrasts, partner: str) -> str:
     head = "| score | arm | mean | baseline | difference | 95 % interval | p, corrected | pairs | verdict |"
-    return "\n".join([head, "|:--|:--|--:|--:|--:|--:|--:|--:|:--|", *map(_contrast, contrasts.found)])
+    rows = [_contrast(c, partner) for c in contrasts.found]
+    return "\n".join([head, "|:--|:--|--:|--:|--:|--:|--:|--:|:--|", *rows])
 
 
-def _contrast(c: Contrast) -> str:
+def _contrast(c: Contrast, partner: str) -> str:
     means = number(c.arm_mean), number(c.baseline_mean), number(c.difference.mean, signed=True)
     p = "–" if c.p_adjusted is None else p_text(c.p_adjusted)
-    cells = [METRIC_NAMES[c.metric], escape_markdown(c.arm), *means, interval_text(c.difference.interval), p]
+    cells = [escape_markdown(metric_name(c.metric, partner)), escape_markdown(c.arm), *means, interval_text(c.difference.interval), p]
     return f"| {' | '.join([*cells, str(c.difference.num_pairs), c.verdict_text])} |"
 
 
@@ -101,5 +102,5 @@ def _comparison(c: Comparison) -> str:
     sides = [f"{escape_markdown(c.left)}: {number(c.left_mean)}", f"{escape_markdown(c.right)}: {number(c.right_mean)}"]
     outcome = "beside it" if c.wanted == "shown" else c.outcome
     difference = [number(c.difference, signed=True), interval_text(c.interval), str(c.num_pairs)]
-    cells = [METRIC_NAMES[c.metric], *sides, *difference, outcome]
+    cells = [escape_markdown(c.score), *sides, *difference, outcome]
     return f"| {' | '.join(cells)} |"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from timbre_ray.ledger import Ledger
+from timbre_ray.ledger import Ledger, partner_of
 
 FRAME_COLUMNS = ("trial_id", "arm", "target", "seed", "step", "final", "metric", "value", "num_clips")
 POINT_KEYS_WITH_A_COLUMN = frozenset({"clips.path", "seed"})
@@ -65,6 +65,11 @@ class Results:
         at_zero = set(self.frame.loc[self.frame["step"] == 0, "arm"])
         plain = [arm for arm in self.arms if not arm.teacher and arm.label in at_zero]
         return min(plain, key=lambda arm: arm.method != "direct") if plain else None
+
+    @functools.cached_property
+    def partner(self) -> str:
+        """How the report calls the known instrument whose survival is measured: "piano" and the like."""
+        return partner_of(self.trials)
 
     @functools.cached_property
     def by_id(self) -> Mapping[str, Mapping[str, Any]]:

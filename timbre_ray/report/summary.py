@@ -47,7 +47,7 @@ def answer(findings: Findings, judgements: Sequence[Judgement]) -> list[str]:
     if findings.search:
         return [_best(findings.search), findings.search.sentence, *_claims(judgements)]
     effects = [f"Effects of the factors at the last step. {findings.effects.sentence}"] if findings.effects else []
-    compared = sentence(findings.contrasts)
+    compared = sentence(findings.contrasts, results.partner)
     found = [*effects, *_claims(judgements), *([compared] if compared else []), *_trade_off(results)]
     return found or ["None of the paper’s claims was measured, and there is nothing to compare yet."]
 
@@ -93,9 +93,9 @@ def _trade_off(results: Results) -> list[str]:
         text = f"On {target}, {nearest} has the lowest mean FAD ({_spread(fad[nearest])}{next_best}) and "
         before = f" ({number(start[target])} before training)" if target in start else ""
         if nearest in piano:
-            text += f"keeps {_spread(piano[nearest])} confidence in the solo piano{before}"
+            text += f"keeps {_spread(piano[nearest])} confidence in the solo {results.partner}{before}"
         else:
-            text += "has no piano score"
+            text += f"has no {results.partner} score"
         keeper = max(piano, key=lambda arm: piano[arm].mean())
         if keeper != nearest and keeper in fad:
             text += f"; {keeper} keeps the most ({_spread(piano[keeper])}) at FAD {_spread(fad[keeper])}"
@@ -105,7 +105,9 @@ def _trade_off(results: Results) -> list[str]:
 
 def _spread(values: pd.Series) -> str:
     """Mean and standard deviation over seeds; one seed has none."""
-    return number(values.mean()) + (f" ± {number(values.std(ddof=1))}" if len(values) > 1 else "")
+    mean = number(values.mean())
+    digits = len(mean.partition(".")[2])
+    return mean + (f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else "")
 
 
 def completeness(results: Results) -> str:

@@ -107,15 +107,15 @@ def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table
         title = f"Fréchet distance of all arms at the last step, {target}"
         built.append(table(number, slug, title, [*_fad_columns(results, None), *_measured_columns(results)], everyone, [target]))
     built += [
-        table("5", "table-5-duet-rank", "Rank of the piano in the duet",
+        table("5", "table-5-duet-rank", f"Rank of the {results.partner} in the duet",
               [_column("duet_partner_rank", "rank", step, "low") for step in results.steps], everyone, results.targets),
-        table("6", "table-6-duet-confidence", "The classifier’s confidence in target and piano",
+        table("6", "table-6-duet-confidence", f"The classifier’s confidence in target and {results.partner}",
               [_column("duet_target_confidence", "target, in the duet", None, "high"),
-               _column("duet_partner_confidence", "piano, in the duet", None, "high"),
+               _column("duet_partner_confidence", f"{results.partner}, in the duet", None, "high"),
                _column("solo_target_confidence", "target, in the solo", None, "high")], everyone, results.targets),
-        table("7", "table-7-solo-piano", "What is left of the solo piano",
-              [_column("partner_confidence", "confidence in the piano", None, "high"),
-               _column("partner_rank", "rank of the piano", None, "low")], everyone, results.targets),
+        table("7", "table-7-solo-piano", f"What is left of the solo {results.partner}",
+              [_column("partner_confidence", f"confidence in the {results.partner}", None, "high"),
+               _column("partner_rank", f"rank of the {results.partner}", None, "low")], everyone, results.targets),
     ]  # fmt: skip
     return tuple(built)
 

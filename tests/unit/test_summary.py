@@ -1,4 +1,4 @@
-"""The first lines of a report: the sweep's own question first, figures with their spread, nothing of claims that no arm speaks to."""
+"""The first lines of a report: its own question first, means with their spread, no claims that no arm speaks to."""
 
 from __future__ import annotations
 

@@ -37,7 +37,9 @@ class Row:
 class Board:
     """The state of every trial of this run. The callback writes it, the display reads it (also from its own thread)."""
 
-    def __init__(self, *, num_trials: int, num_kept: int, progress_folder: Path, concurrency: int, partner: str = "partner") -> None:
+    def __init__(
+        self, *, num_trials: int, num_kept: int, progress_folder: Path, concurrency: int, partner: str = "partner"
+    ) -> None:
         """Counts are kept, not made: an event takes no longer in the ten thousandth trial than in the first."""
         self.num_trials, self.num_kept, self.partner = num_trials, num_kept, partner
         self.rows: dict[str, Row] = {}

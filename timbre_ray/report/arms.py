@@ -64,8 +64,9 @@ def _floors(results: Results) -> Iterable[Line]:
     for target, record in results.baselines.items():
         for metric, value in record["metrics"].items():
             if metric in SCORES:
-                yield Line(target=target, metric=metric, score=score_name(metric, results.partner), label=FLOOR_LABEL, kind="floor",
-                           mean=float(value), interval=None, num_seeds=0, num_clips=int(record["num_clips"]))  # fmt: skip
+                score = score_name(metric, results.partner)
+                yield Line(target=target, metric=metric, score=score, label=FLOOR_LABEL, kind="floor", mean=float(value),
+                           interval=None, num_seeds=0, num_clips=int(record["num_clips"]))  # fmt: skip
 
 
 def _lines(frame: pd.DataFrame, kind: RowKind, partner: str) -> Iterable[Line]:

@@ -114,7 +114,8 @@ def _over_steps(
         if floor is not None:
             _floor_line(axes, floor, horizontal=True)
         _label(axes, ends, tied=True)
-        svg = as_svg(figure, f"{metric}-{target}", f"{title} over steps, {target}", _describe(scores, metric_name(metric, partner)))
+        described = _describe(scores, metric_name(metric, partner))
+        svg = as_svg(figure, f"{metric}-{target}", f"{title} over steps, {target}", described)
     caption = "Line: mean over seeds; small marks: each seed; dashed: with teacher forcing."
     return Drawing(title=f"{title} over steps, {target}", svg=svg, caption=caption)
 

@@ -46,8 +46,10 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    prompt: str
+    kind: str
     """solo, duet or partner."""
+    prompt: str
+    """How the page names it."""
     text: str
     """The prompt itself."""
     seed: int
@@ -62,6 +64,8 @@ class Listening:
     target: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    instrument: str
+    """What the recording plays, as the trials' specs name it."""
     note: str
     """What is left out; empty where all is shown."""
 
@@ -96,7 +100,9 @@ def gather(results: Results, store: Store | Path) -> tuple[Listening, ...]:
         if cells:
             left_out = f"Showing {len(shown_seeds)} of {len(seeds)} seeds and {len(shown_arms)} of {len(arms)} arms."
             note = left_out if (len(shown_seeds), len(shown_arms)) < (len(seeds), len(arms)) else ""
-            tables.append(_table(target, [RECORDING, UNTOUCHED, *shown_arms], cells, note, results.partner))
+            columns = [RECORDING, UNTOUCHED, *shown_arms]
+            table = _table(target, columns, cells, note, results.partner, results.instrument(target))
+            tables.append(table)
     return tuple(tables)
 
 
@@ -141,7 +147,7 @@ def _read(store: Store, stage: str, key: str, name: str) -> _Found | str:
     return _Found(samples=samples.mean(axis=1), sample_rate_hz=rate, prompt=str(prompt))
 
 
-def _table(target: str, wanted: Sequence[str], cells: _Cells, note: str, partner: str) -> Listening:
+def _table(target: str, wanted: Sequence[str], cells: _Cells, note: str, partner: str, instrument: str) -> Listening:
     """Every clip at one RMS, the highest at which none clips."""
     heard = [clip for clip in cells.values() if isinstance(clip, _Found) and _rms(clip) > SILENCE_RMS]
     level = min([LOUDEST_RMS, *(HEADROOM_PEAK * _rms(clip) / float(np.abs(clip.samples).max()) for clip in heard)])
@@ -155,8 +161,9 @@ def _table(target: str, wanted: Sequence[str], cells: _Cells, note: str, partner
             clips = tuple(
                 _clip(f"{column}, {name}, seed {seed}", column, cells.get((prompt, seed, column)), level) for column in columns
             )
-            rows.append(Row(prompt=name, text=texts[0] if texts else "", seed=seed, is_first=seed == seeds[0], clips=clips))
-    return Listening(target=target, columns=columns, rows=tuple(rows), note=note)
+            row = Row(kind=prompt, prompt=name, text=texts[0] if texts else "", seed=seed, is_first=seed == seeds[0], clips=clips)
+            rows.append(row)
+    return Listening(target=target, columns=columns, rows=tuple(rows), instrument=instrument, note=note)
 
 
 def _clip(label: str, column: str, found: _Found | str | None, level: float) -> Clip | None:

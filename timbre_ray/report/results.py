@@ -42,6 +42,8 @@ class Results:
     num_planned: int | None
     """None where the sweep's record does not say (key ``planned``: trial ids, or a number)."""
     baselines: Mapping[str, Mapping[str, Any]]
+    labels: Mapping[str, str]
+    """Trial id -> the label of its arm."""
     frame: pd.DataFrame
     """Finished trials only, one score a line: FRAME_COLUMNS; ``final`` marks a trial's last step."""
 
@@ -70,6 +72,12 @@ class Results:
     def partner(self) -> str:
         """How the report calls the known instrument whose survival is measured: "piano" and the like."""
         return partner_of(self.trials)
+
+    def instrument(self, target: str) -> str:
+        """What the target's recordings play, as the trials' specs name it."""
+        specs = (trial["spec"].get("clips", {}) for trial in self.trials if str(trial["target"]) == target)
+        names = {str(clips.get("instrument", "instrument")) for clips in specs}
+        return names.pop() if len(names) == 1 else "instrument"
 
     @functools.cached_property
     def by_id(self) -> Mapping[str, Mapping[str, Any]]:
@@ -122,6 +130,7 @@ def load(folder: Path) -> Results:
         trials=tuple(trials),
         num_planned=_num_planned(sweep),
         baselines={name: record for name, record in ledger.baselines().items() if name in targets},
+        labels=labels,
         frame=frame,
     )
 

@@ -110,6 +110,17 @@ def _spread(values: pd.Series) -> str:
     return mean + (f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else "")
 
 
+def paper_note(findings: Findings) -> str:
+    """Where the paper's own values would go; empty where any are given."""
+    if any(table.has_paper for table in findings.tables):
+        return ""
+    return (
+        "The paper’s own values are not on file. To see them beside these, write them into results/"
+        f"{findings.results.name}/paper_values.yaml, a line for each table and arm (docs/how-to/ablation.md shows one), and make "
+        "the report again."
+    )
+
+
 def completeness(results: Results) -> str:
     finished, failed = len(results.with_status("finished")), len(results.with_status("failed"))
     if results.num_planned is None:
@@ -154,6 +165,11 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         elif value is not None:
             lines.append((f"{prefix}{key}", str(value)))
     return lines
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """A claim's verdict as its label: of a claim, which is no pair of arms, "cannot be told apart" says nothing."""
+    return "not decided" if verdict == "cannot be told apart" else verdict
 
 
 def verdict_class(verdict: Verdict) -> str:

@@ -95,7 +95,7 @@ def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table
             columns=tuple(columns),
             sections=sections,
             has_paper=bool(rows_of_paper),
-            notes=_notes(sections, bool(rows_of_paper)),
+            notes=_notes(sections),
         )
 
     built = [
@@ -222,13 +222,11 @@ def _mark_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
     return [dataclasses.replace(row, cells=tuple(each)) for row, each in zip(rows, cells, strict=True)]
 
 
-def _notes(sections: Sequence[Section], has_paper: bool) -> tuple[str, ...]:
+def _notes(sections: Sequence[Section]) -> tuple[str, ...]:
     rows = [row for section in sections for row in section.rows]
     notes = []
     if len({row.num_clips for row in rows if row.num_seeds or row.kind == "floor"}) > 1:
         notes.append(
             "The number of clips differs between rows; a Fréchet distance shrinks with more clips, so these rows do not compare."
         )
-    if not has_paper:
-        notes.append("The paper’s own values are not on file.")
     return tuple(notes)

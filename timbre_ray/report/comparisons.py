@@ -71,6 +71,8 @@ class Contrasts:
     baseline: str | None
     """None: fewer than two arms have finished trials."""
     margin_share: float
+    partner: str
+    """What the scores' names call the instrument whose survival is measured."""
     found: tuple[Contrast, ...]
 
     @property
@@ -96,10 +98,11 @@ def contrast_all(results: Results, *, baseline: str | None = None, margin: float
         near = difflib.get_close_matches(baseline, finished, n=1)
         raise ValueError(f"baseline={baseline!r}: no such arm with a finished trial; " + _choices(near, finished))
     if len(finished) < 2:
-        return Contrasts(baseline=None, margin_share=margin, found=())
+        return Contrasts(baseline=None, margin_share=margin, partner=results.partner, found=())
     base = baseline or finished[0]
     drafts = [_contrast(results, metric, arm, base, margin) for metric in LOWER_IS_BETTER for arm in finished if arm != base]
-    return Contrasts(baseline=base, margin_share=margin, found=_corrected([draft for draft in drafts if draft is not None]))
+    found = _corrected([draft for draft in drafts if draft is not None])
+    return Contrasts(baseline=base, margin_share=margin, partner=results.partner, found=found)
 
 
 def _choices(near: list[str], finished: list[str]) -> str:
@@ -131,7 +134,7 @@ def _corrected(drafts: list[Contrast]) -> tuple[Contrast, ...]:
     return tuple(dataclasses.replace(draft, p_adjusted=p) for draft, p in zip(drafts, values, strict=True))
 
 
-def sentence(contrasts: Contrasts, partner: str) -> str | None:
+def sentence(contrasts: Contrasts) -> str | None:
     """What the verdicts say, for the report's first screen; None where nothing was compared."""
     if not contrasts.found or all(c.difference.interval is None for c in contrasts.found):
         return None
@@ -144,5 +147,5 @@ def sentence(contrasts: Contrasts, partner: str) -> str | None:
             if any(c.verdict == verdict for c in own)
         ]
         if own:
-            parts.append(f"{metric_name(metric, partner)}: {', '.join(told) or 'none better or worse'}")
+            parts.append(f"{metric_name(metric, contrasts.partner)}: {', '.join(told) or 'none better or worse'}")
     return f"Against {contrasts.baseline} at the last step: {'; '.join(parts)}."

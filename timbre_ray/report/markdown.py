@@ -36,7 +36,7 @@ def render(findings: Findings, judgements: Sequence[Judgement]) -> str:
     parts.append(f"Rule: {RULE}")
     if contrasts.found:
         parts.append(f"## Every arm against {escape_markdown(str(contrasts.baseline))}")
-        parts += [_contrast_table(contrasts, results.partner), contrasts.rule]
+        parts += [_contrast_table(contrasts), contrasts.rule]
     parts.append("## Tables")
     parts += [summary.READING, COMMON_NOTE, *filter(None, [escape_markdown(summary.paper_note(findings))])]
     for table in findings.tables:
@@ -93,9 +93,9 @@ def _spread_table(spreads: Sequence[Spread]) -> str:
     return "\n".join([f"| {' | '.join(spread.HEADERS)} |", rule, *rows])
 
 
-def _contrast_table(contrasts: Contrasts, partner: str) -> str:
+def _contrast_table(contrasts: Contrasts) -> str:
     head = "| score | arm | mean | baseline | difference | 95 % interval | p, corrected | pairs | verdict |"
-    rows = [_contrast(c, partner) for c in contrasts.found]
+    rows = [_contrast(c, contrasts.partner) for c in contrasts.found]
     return "\n".join([head, "|:--|:--|--:|--:|--:|--:|--:|--:|:--|", *rows])
 
 

@@ -47,7 +47,7 @@ def answer(findings: Findings, judgements: Sequence[Judgement]) -> list[str]:
     if findings.search:
         return [_best(findings.search), findings.search.sentence, *_claims(judgements)]
     effects = [f"Effects of the factors at the last step. {findings.effects.sentence}"] if findings.effects else []
-    compared = sentence(findings.contrasts, results.partner)
+    compared = sentence(findings.contrasts)
     found = [*effects, *_claims(judgements), *([compared] if compared else []), *_trade_off(results)]
     return found or ["None of the paper’s claims was measured, and there is nothing to compare yet."]
 

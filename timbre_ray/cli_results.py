@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     ("FAD", "fad_held_out", ".2f"),
-    ("piano rank", "duet_partner_rank", ".1f"),
-    ("piano alone", "partner_confidence", ".2f"),
+    ("{partner} rank", "duet_partner_rank", ".1f"),
+    ("{partner} alone", "partner_confidence", ".2f"),
 )
 WIDTH = 150
 """Characters that a line of ``status`` needs; a narrower terminal wraps it."""
@@ -174,7 +174,7 @@ def _print_status(status: SweepStatus) -> None:
     console = Console(width=max(Console().width, WIDTH))
     console.print(status.line, highlight=False, markup=False)
     table = Table(box=None, pad_edge=False)
-    for name in ("trial", "state", "stage", "step", *(name for name, _, _ in COLUMNS), "time"):
+    for name in ("trial", "state", "stage", "step", *(name.format(partner=status.partner) for name, _, _ in COLUMNS), "time"):
         table.add_column(name, justify="left" if name in ("trial", "state", "stage") else "right", no_wrap=True)
     for trial in status.trials:
         scores = [format(trial.metrics[key], form) if key in trial.metrics else "" for _, key, form in COLUMNS]

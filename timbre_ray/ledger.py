@@ -29,6 +29,18 @@ if TYPE_CHECKING:  # reading records must not cost the time of importing pydanti
 SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+def common_partner(names: Iterable[str]) -> str:
+    """What to call the known instrument whose survival trials measure: its name, or "partner" where they differ."""
+    found = set(names)
+    return found.pop() if len(found) == 1 else "partner"
+
+
+def partner_of(records: Iterable[Mapping[str, Any]]) -> str:
+    """The same from the specs in trials' records."""
+    specs = (record.get("spec") or {} for record in records)
+    return common_partner(str(spec.get("clips", {}).get("partner", "partner")) for spec in specs)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Difference:
     """A sweep against its ledger. Every planned trial is in exactly one of keep, run and changed."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import filelock
 
 from timbre_ray.finished import fetch_results
-from timbre_ray.ledger import Ledger, mirror_of
+from timbre_ray.ledger import Ledger, mirror_of, partner_of
 from timbre_ray.sole_driver import is_driven
 
 State = Literal["running", "interrupted", "finished", "stopped early", "failed"]
@@ -41,6 +41,8 @@ class SweepStatus:
     is_running: bool
     """A process holds the sweep's lock at this moment."""
     num_planned: int | None
+    partner: str
+    """The known instrument whose survival is measured; "partner" where trials differ."""
     trials: tuple[TrialStatus, ...]
     """Begun and still planned; those under way first."""
 
@@ -72,6 +74,7 @@ def read_status(folder: Path, *, is_run: bool | None = None) -> SweepStatus:
         name=str(sweep.get("name", folder.name)),
         is_running=is_running,
         num_planned=len(planned) if isinstance(planned, list) else planned,
+        partner=partner_of(records),
         trials=tuple(sorted(trials, key=lambda t: (ORDER.index(t.state), t.trial_id))),
     )
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -16,6 +17,7 @@ from click.testing import CliRunner  # typer's own takes no command whose callba
 from docs_tools.pages import reference_pages
 from tests.docs.blocks import PAGES, ROOT, WITH_README, Block, blocks, commands
 from timbre_ray.cli import app
+from timbre_ray.report import paper
 from timbre_ray.sweep import load_sweep
 
 SHIPPED = "mini:chinese_flute_v1"
@@ -32,7 +34,10 @@ def test_the_reference_is_what_the_code_says(name: str) -> None:
     assert page.read_text(encoding="utf-8") == reference_pages()[name], f"{page.name} is stale: python -m docs_tools"
 
 
-@pytest.mark.parametrize("block", by_place(blocks("yaml")))
+OF_THE_PAPER = [block for block in blocks("yaml") if block.text.startswith("# results/mini-ablation/paper_values.yaml")]
+
+
+@pytest.mark.parametrize("block", by_place([block for block in blocks("yaml") if block not in OF_THE_PAPER]))
 def test_every_sweep_loads(block: Block, tmp_path: Path) -> None:
     """A part of a sweep is laid over the least that a sweep needs; recordings are the shipped ones."""
     values = yaml.safe_load(block.text)
@@ -40,6 +45,21 @@ def test_every_sweep_loads(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
     file.write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
     assert load_sweep(file, clips=SHIPPED).trials, block.place
+
+
+@pytest.mark.parametrize("block", by_place(OF_THE_PAPER))
+def test_the_papers_values_are_read(block: Block, tmp_path: Path) -> None:
+    """By the arms and targets of the sweep that the block names."""
+    arms, targets = load_sweep(ROOT / "sweeps" / "mini-ablation.yaml").arms, ("chinese_flute_v1", "chinese_flute_v2")
+    sweep = SimpleNamespace(arms=[SimpleNamespace(label=arm) for arm in arms], targets=targets)
+    file = tmp_path / "paper_values.yaml"
+    file.write_text(block.text, encoding="utf-8")
+    values = paper.load(file, sweep)
+    assert values is not None and set(values) == set(yaml.safe_load(block.text)), block.place
+
+
+def test_the_papers_values_are_described() -> None:
+    assert [block.page.name for block in OF_THE_PAPER] == ["ablation.md"], "the report sends its readers there"
 
 
 def parser() -> typer.core.TyperGroup:

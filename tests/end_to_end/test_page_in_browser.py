@@ -41,6 +41,18 @@ window.addEventListener("load", async () => {
   found.named = ARMS.filter((arm) => new RegExp(`(^|[^-])${arm}([^-]|$)`).test(said));
   found.heard = stage.querySelectorAll(".heard .play").length;
   found.hidden = result.hidden;
+  found.linked = !document.querySelector('nav a[href="#blind"]').hidden;
+  found.references = {};
+  const label = (button) => [...button.childNodes].map((node) => node.textContent).join("").trim();
+  for (let i = 0; i < 400 && Object.keys(found.references).length < 3; i++) {
+    const prompt = stage.querySelector(".asked").textContent.split(" ")[0];
+    const [first] = stage.querySelectorAll(".heard > .play");
+    const source = first.previousElementSibling.src;
+    const clip = [...document.querySelectorAll("figure.clip")].find((c) => c.querySelector("audio").src === source);
+    found.references[prompt] = [label(first), clip.dataset.column, clip.dataset.kind];
+    stage.querySelector(".chosen button").click();
+  }
+  document.querySelector("[data-action=clear]").click();
   for (const choice of [0, 1, 2, 0]) stage.querySelectorAll(".chosen button")[choice].click();
   found.kept = JSON.parse(localStorage.getItem(localStorage.key(0))).length;
   document.querySelector("[data-action=show]").click();
@@ -88,6 +100,10 @@ def test_the_page_plays_and_the_blind_test_hides_and_reveals(page: Path, tmp_pat
     assert (found["players"], found["controls"]) == (2 * (1 + 3 + 3 * 3 * len(ARMS)), 0)
     assert found["playing"] == [3]  # the second click stopped the first clip
     assert (found["named"], found["heard"], found["hidden"]) == ([], 3, True)
+    assert found["linked"] and found["references"] == {
+        "solo": ["the recording", "a recording", "solo"], "duet": ["the flute alone", "a recording", "solo"],
+        "partner": ["the untouched model", "untouched backbone", "partner"],
+    }  # fmt: skip
     assert (found["kept"], found["shown"], found["cleared"]) == (4, True, True)
     assert {row[0] for row in found["rows"]} == set(ARMS)
     assert sum(float(row[2]) for row in found["rows"]) == 4  # four choices, one of them shared

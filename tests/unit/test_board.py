@@ -32,6 +32,13 @@ def test_a_worker_that_dies_before_its_trial_starts_is_tried_again(tmp_path: Pat
     assert "large-gpt2-flute-s0: its worker failed or was told to leave, trying again" in board.messages
 
 
+def test_scores_are_told_with_the_name_of_the_partner(tmp_path: Path) -> None:
+    board = Board(num_trials=1, num_kept=0, progress_folder=tmp_path, concurrency=1, partner="guitar")
+    board.start("tune-1", "large-gpt2-flute-s0", now=10.0)
+    board.report("tune-1", {"step": 25, "fad_held_out": 3.5, "duet_partner_rank": 2.0})
+    assert board.messages[-1] == "large-gpt2-flute-s0: step 25, FAD 3.50, guitar rank 2.0"
+
+
 def test_a_trial_that_hung_to_the_end_names_the_file_of_its_stack(tmp_path: Path) -> None:
     spec = TrialSpec(clips=ClipsSpec(path="flute"))
     planned = PlannedTrial(trial_id="a-flute-s0", arm="a", target="flute", point={}, spec=spec, key="k")

@@ -106,7 +106,9 @@ def trial_record(arm: str, target: str, seed: int, scores: Scores) -> dict[str, 
     return {
         "schema": 1, "trial_id": f"{arm}-{target}-s{seed}", "trial_key": "k", "arm": arm, "target": target, "seed": seed,
         "point": {"clips.path": f"mini:{target}", "seed": seed}, "status": "finished", "error": None,
-        "spec": {"dreambooth": {"method": method}, "teacher": {"epochs": epochs}}, "evaluations": evaluations,
+        "spec": {"clips": {"partner": "piano", "instrument": "flute"}, "dreambooth": {"method": method},
+                 "teacher": {"epochs": epochs}},
+        "evaluations": evaluations,
         "stages": [{"stage": "teach", "key": "k", "seconds": 1.0, "reused": False}], "losses": [], "wall_s": 12.0,
     }  # fmt: skip
 
@@ -275,7 +277,8 @@ def test_further_scores_have_columns_only_where_they_were_measured(tmp_path: Pat
 
 def test_paper_values_are_shown_only_where_given(tmp_path: Path) -> None:
     folder, store = write_sweep(tmp_path, seeds=(0,))
-    assert "not on file" in report.build(folder, store, tmp_path / "out").read_text()
+    page, markdown = report.build(folder, store, tmp_path / "out").read_text(), (tmp_path / "out" / "report.md").read_text()
+    assert page.count("not on file") == markdown.count("not on file") == 1 and "results/synthetic/paper_values.yaml" in page
     (folder / "paper_values.yaml").write_text("3:\n  base-prior: 1.25\n  untouched: 'a / b'\n2:\n  base: {chinese_flute_v2: 7}\n")
     report.build(folder, store, tmp_path / "out")
     given = (tmp_path / "out" / "report.md").read_text()

@@ -72,7 +72,7 @@ class Display:
 
     def _table(self, now: float) -> Table:
         table = Table(box=None, pad_edge=False)
-        for name in ("trial", "stage", "done", "step", "FAD", "piano rank", "time"):
+        for name in ("trial", "stage", "done", "step", "FAD", f"{self._board.partner} rank", "time"):
             table.add_column(name, justify="left" if name in ("trial", "stage") else "right", no_wrap=True)
         for row in self._board.running():
             table.add_row(*self._cells(row, now))

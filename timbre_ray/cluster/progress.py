@@ -39,9 +39,11 @@ class Row:
 class Board:
     """The state of every trial of this run. The callback writes it, the display reads it (also from its own thread)."""
 
-    def __init__(self, *, num_trials: int, num_kept: int, progress_folder: Path, concurrency: int) -> None:
+    def __init__(
+        self, *, num_trials: int, num_kept: int, progress_folder: Path, concurrency: int, partner: str = "partner"
+    ) -> None:
         """Counts are kept, not made: an event takes no longer in the ten thousandth trial than in the first."""
-        self.num_trials, self.num_kept = num_trials, num_kept
+        self.num_trials, self.num_kept, self.partner = num_trials, num_kept, partner
         self.rows: dict[str, Row] = {}
         """By Tune's own id: a search may draw one trial of ours twice."""
         self.messages: list[str] = []
@@ -98,7 +100,7 @@ class Board:
     def report(self, key: str, metrics: dict[str, float]) -> None:
         row = self.rows[key]
         row.metrics = metrics
-        self.messages.append(f"{row.trial_id}: {metrics_text(metrics)}")
+        self.messages.append(f"{row.trial_id}: {metrics_text(metrics, self.partner)}")
 
     def notice(self, line: str) -> None:
         self.notices.append(line)
@@ -232,12 +234,12 @@ def _lighten(trial: Any) -> None:
 SHOWN_PREFIXES = ("fad_held_out", "duet_partner_rank")
 
 
-def metrics_text(metrics: dict[str, float]) -> str:
+def metrics_text(metrics: dict[str, float], partner: str) -> str:
     parts = [f"step {metrics.get('step', 0)}"]
     if "fad_held_out" in metrics:
         parts.append(f"FAD {metrics['fad_held_out']:.2f}")
     if "duet_partner_rank" in metrics:
-        parts.append(f"piano rank {metrics['duet_partner_rank']:.1f}")
+        parts.append(f"{partner} rank {metrics['duet_partner_rank']:.1f}")
     return ", ".join(parts)
 
 

@@ -32,7 +32,7 @@ from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import GridPlan, SearchHistory, SearchPlan, history_of, tune_config
 from timbre_ray.cluster.storage_probe import check_every_node
 from timbre_ray.cluster.trainable import TrialContext, tune_function
-from timbre_ray.ledger import Difference, Ledger
+from timbre_ray.ledger import Difference, Ledger, common_partner
 from timbre_ray.object_storage import folder_of, is_url
 from timbre_ray.remote_tier import local_root
 from timbre_ray.shared_disk import SharedDisk
@@ -169,8 +169,9 @@ def _run_on_ray(
         baselines = Baselines(floors, context=context, scored=todo.scored)
         concurrency = min(slots, run.max_concurrent or slots)
         board = Board(
-            num_trials=todo.num_trials, num_kept=todo.num_kept, progress_folder=results / "progress", concurrency=concurrency
-        )
+            num_trials=todo.num_trials, num_kept=todo.num_kept, progress_folder=results / "progress", concurrency=concurrency,
+            partner=common_partner(trial.spec.clips.partner for trial in sweep.trials),
+        )  # fmt: skip
         if todo.num_trials:
             with credentials_kept_back(), Display(board, console, title=sweep.name):
                 keeper = SweepCallback(context=context, board=board, check_alone=check_alone)

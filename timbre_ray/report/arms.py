@@ -29,6 +29,8 @@ READING = (
 class Line:
     target: str
     metric: str
+    score: str
+    """The metric in words."""
     label: str
     kind: RowKind
     mean: float
@@ -36,10 +38,6 @@ class Line:
     """Of the mean over seeds; None for fewer than two."""
     num_seeds: int
     num_clips: int
-
-    @property
-    def score(self) -> str:
-        return score_name(self.metric)
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -51,9 +49,9 @@ def gather(results: Results) -> tuple[Line, ...]:
     """By target and score; the references first, then the arms in the sweep's order."""
     frame = results.frame
     known = frame[frame["metric"].map(lambda metric: metric.partition("/")[0] in SCORES).astype(bool)]
-    lines = [*_floors(results), *_lines(known[known["final"]], "arm")]
+    lines = [*_floors(results), *_lines(known[known["final"]], "arm", results.partner)]
     if results.untouched is not None:
-        lines += _lines(known[(known["arm"] == results.untouched.label) & (known["step"] == 0)], "untouched")
+        lines += _lines(known[(known["arm"] == results.untouched.label) & (known["step"] == 0)], "untouched", results.partner)
     scores = {name: place for place, name in enumerate(SCORES)}
     arms = {arm.label: place for place, arm in enumerate(results.arms)}
     kinds: dict[RowKind, int] = {"floor": 0, "untouched": 1, "arm": 2}
@@ -66,16 +64,18 @@ def _floors(results: Results) -> Iterable[Line]:
     for target, record in results.baselines.items():
         for metric, value in record["metrics"].items():
             if metric in SCORES:
-                yield Line(target=target, metric=metric, label=FLOOR_LABEL, kind="floor", mean=float(value), interval=None,
-                           num_seeds=0, num_clips=int(record["num_clips"]))  # fmt: skip
+                score = score_name(metric, results.partner)
+                yield Line(target=target, metric=metric, score=score, label=FLOOR_LABEL, kind="floor", mean=float(value),
+                           interval=None, num_seeds=0, num_clips=int(record["num_clips"]))  # fmt: skip
 
 
-def _lines(frame: pd.DataFrame, kind: RowKind) -> Iterable[Line]:
+def _lines(frame: pd.DataFrame, kind: RowKind, partner: str) -> Iterable[Line]:
     for (target, metric, label), own in frame.groupby(["target", "metric", "arm"], sort=False):
         found = paired_difference({(target, seed): value for seed, value in zip(own["seed"], own["value"], strict=True)})
         yield Line(
             target=target,
             metric=metric,
+            score=score_name(metric, partner),
             label=UNTOUCHED_LABEL if kind == "untouched" else label,
             kind=kind,
             mean=found.mean,

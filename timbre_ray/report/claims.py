@@ -24,7 +24,14 @@ RULE = (
     "noise of the evaluated clips, not of other instruments, and are not corrected for their number."
 )
 FAD, DUET_RANK, PIANO = "fad_held_out", "duet_partner_rank", "partner_confidence"
-METRIC_NAMES = {FAD: "FAD (held-out)", DUET_RANK: "piano’s rank in the duet", PIANO: "confidence in the solo piano"}
+METRIC_NAMES = {
+    FAD: "FAD (held-out)", DUET_RANK: "{partner}’s rank in the duet", PIANO: "confidence in the solo {partner}"
+}  # fmt: skip
+"""Words for ``metric_name``, which says what the partner is."""
+
+
+def metric_name(metric: str, partner: str) -> str:
+    return METRIC_NAMES[metric].format(partner=partner)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +49,8 @@ class Side:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
     metric: str
+    score: str
+    """The metric in words."""
     wanted: Wanted
     """What the claim says of the difference; ``shown``: told to the reader without a vote."""
     left: str
@@ -91,6 +100,7 @@ def compare(results: Results, metric: str, wanted: Wanted, left: Side, right: Si
     found = paired_difference((pairs["left"] - pairs["right"]).to_dict())
     return Comparison(
         metric=metric,
+        score=metric_name(metric, results.partner),
         wanted=wanted,
         left=left.text,
         right=right.text,
@@ -126,7 +136,7 @@ def teacher_forcing_lowers_fad(results: Results) -> Judgement:
 
 
 def direct_loses_the_piano(results: Results) -> Judgement:
-    claim = "Direct Dreambooth loses the piano."
+    claim = f"Direct Dreambooth loses the {results.partner}."
     plain = results.find_arm("direct", teacher=False)
     if plain is None:
         return _not_measured(claim, "direct Dreambooth without teacher forcing")
@@ -135,7 +145,7 @@ def direct_loses_the_piano(results: Results) -> Judgement:
 
 
 def prior_brings_the_piano_back(results: Results) -> Judgement:
-    claim = "Prior preservation brings the piano back without raising FAD."
+    claim = f"Prior preservation brings the {results.partner} back without raising FAD."
     prior, plain = results.find_arm("prior", teacher=False), results.find_arm("direct", teacher=False)
     if prior is None or plain is None:
         return _not_measured(claim, "direct and prior Dreambooth without teacher forcing")
@@ -145,7 +155,7 @@ def prior_brings_the_piano_back(results: Results) -> Judgement:
 
 
 def lora_lies_between(results: Results) -> Judgement:
-    claim = "LoRA keeps more of the piano than direct Dreambooth and less than prior preservation."
+    claim = f"LoRA keeps more of the {results.partner} than direct Dreambooth and less than prior preservation."
     lora, plain, prior = (results.find_arm(method, teacher=False) for method in ("lora", "direct", "prior"))
     if lora is None or plain is None or prior is None:
         return _not_measured(claim, "direct, prior and lora without teacher forcing")
@@ -156,7 +166,7 @@ def lora_lies_between(results: Results) -> Judgement:
 
 
 def mixclass_with_teacher_is_best(results: Results) -> Judgement:
-    claim = "Mixclass-prior with teacher forcing is best or level in FAD and in the duet’s rank of the piano."
+    claim = f"Mixclass-prior with teacher forcing is best or level in FAD and in the duet’s rank of the {results.partner}."
     mixed = results.find_arm("mixclass_prior", teacher=True)
     others = [arm for arm in results.arms if arm != mixed]
     if mixed is None or not others:
@@ -208,7 +218,7 @@ def _sentence(votes: list[Comparison], num_missing: int) -> str:
 
 
 def describe(c: Comparison) -> str:
-    name, sign = METRIC_NAMES[c.metric], "−" if c.difference < 0 else "+"
+    sign = "−" if c.difference < 0 else "+"
     pairs = f"{c.num_pairs} pair{'s' if c.num_pairs > 1 else ''}"
     spread = (
         f"95 % interval {number(c.interval[0], signed=True)} to {number(c.interval[1], signed=True)}, {pairs}"
@@ -216,7 +226,7 @@ def describe(c: Comparison) -> str:
         else f"{pairs}, the same at every seed" * c.is_constant or pairs
     )
     change = f"{sign}{number(abs(c.difference))}"
-    return f"{name} is {number(c.left_mean)} for {c.left} against {number(c.right_mean)} for {c.right}: {change} ({spread})"
+    return f"{c.score} is {number(c.left_mean)} for {c.left} against {number(c.right_mean)} for {c.right}: {change} ({spread})"
 
 
 def number(value: float, *, signed: bool = False) -> str:

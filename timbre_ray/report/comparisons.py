@@ -8,7 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
-from timbre_ray.report.claims import DUET_RANK, FAD, METRIC_NAMES, PIANO, number
+from timbre_ray.report.claims import DUET_RANK, FAD, PIANO, metric_name, number
 from timbre_ray.report.paired import MANY_SEEDS, POWER, PairedDifference, adjusted, paired_difference
 from timbre_ray.report.results import Results
 
@@ -74,6 +74,8 @@ class Contrasts:
     baseline: str | None
     """None: fewer than two arms have finished trials."""
     margin_share: float
+    partner: str
+    """What the scores' names call the instrument whose survival is measured."""
     found: tuple[Contrast, ...]
 
     @property
@@ -100,10 +102,11 @@ def contrast_all(results: Results, *, baseline: str | None = None, margin: float
         near = difflib.get_close_matches(baseline, finished, n=1)
         raise ValueError(f"baseline={baseline!r}: no such arm with a finished trial; " + _choices(near, finished))
     if len(finished) < 2:
-        return Contrasts(baseline=None, margin_share=margin, found=())
+        return Contrasts(baseline=None, margin_share=margin, partner=results.partner, found=())
     base = baseline or finished[0]
     drafts = [_contrast(results, metric, arm, base, margin) for metric in LOWER_IS_BETTER for arm in finished if arm != base]
-    return Contrasts(baseline=base, margin_share=margin, found=_corrected([draft for draft in drafts if draft is not None]))
+    found = _corrected([draft for draft in drafts if draft is not None])
+    return Contrasts(baseline=base, margin_share=margin, partner=results.partner, found=found)
 
 
 def _choices(near: list[str], finished: list[str]) -> str:
@@ -147,5 +150,5 @@ def sentence(contrasts: Contrasts) -> str | None:
             if any(c.verdict == verdict for c in own)
         ]
         if own:
-            parts.append(f"{METRIC_NAMES[metric]}: {', '.join(told) or 'none better or worse'}")
+            parts.append(f"{metric_name(metric, contrasts.partner)}: {', '.join(told) or 'none better or worse'}")
     return f"Against {contrasts.baseline} at the last step: {'; '.join(parts)}."

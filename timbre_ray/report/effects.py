@@ -19,7 +19,7 @@ SCORES = {  # metric: (words, lower is better), the scores of the figures first
     "kad_held_out": ("KAD (held-out)", True), "kad_train": ("KAD (training set)", True),
     "solo_target_confidence": ("confidence in the target, solo", False),
     "duet_target_confidence": ("confidence in the target, duet", False),
-    "duet_partner_confidence": ("confidence in the piano, duet", False), "partner_rank": ("solo piano’s rank", True),
+    "duet_partner_confidence": ("confidence in the {partner}, duet", False), "partner_rank": ("solo {partner}’s rank", True),
     "clap_t": ("CLAP, to the prompt", False), "clap_a": ("CLAP, to held-out", False),
 }  # fmt: skip
 _DESIGNS = {
@@ -44,6 +44,8 @@ class Effect:
     """Of one factor, or the interaction of two, in one score."""
 
     metric: str
+    score: str
+    """The metric in words."""
     factors: tuple[str, ...]
     off: float
     """Mean without the factor; of an interaction, the first factor's effect without the second. Targets weigh alike."""
@@ -58,10 +60,6 @@ class Effect:
     @property
     def name(self) -> str:
         return TIMES.join(self.factors)
-
-    @property
-    def score(self) -> str:
-        return score_name(self.metric)
 
     @property
     def verdict(self) -> Verdict:
@@ -107,12 +105,12 @@ class Effects:
         own = [effect for effect in self.found if effect.metric == metric]
         shown = [e for e in own if e.verdict in ("better", "worse")]
         told = "; ".join(f"{e.name} {number(e.difference.mean, signed=True)}, {e.verdict_text}" for e in shown)
-        return f"{METRIC_NAMES[metric][:1].upper()}{METRIC_NAMES[metric][1:]}: {told or 'no effect is shown'}." if own else ""
+        return f"{own[0].score[:1].upper()}{own[0].score[1:]}: {told or 'no effect is shown'}." if own else ""
 
 
-def score_name(metric: str) -> str:
+def score_name(metric: str, partner: str) -> str:
     name, _, embedder = metric.partition("/")
-    return SCORES[name][0] + (f", {embedder}" if embedder else "")
+    return SCORES[name][0].format(partner=partner) + (f", {embedder}" if embedder else "")
 
 
 def gather(results: Results, *, margin: float = DEFAULT_MARGIN) -> Effects | None:
@@ -125,8 +123,8 @@ def gather(results: Results, *, margin: float = DEFAULT_MARGIN) -> Effects | Non
     metrics = [metric for metric in results.frame["metric"].unique() if metric.partition("/")[0] in order]
     found: list[Effect] = []
     for metric in sorted(metrics, key=lambda metric: (order[metric.partition("/")[0]], metric)):
-        scores = _by_arm(results, metric)
-        drafts = [_effect(metric, of, arms, weights, scores, margin) for of, weights in effects_of(design, arms).items()]
+        scores, name = _by_arm(results, metric), score_name(metric, results.partner)
+        drafts = [_effect(metric, name, of, arms, weights, scores, margin) for of, weights in effects_of(design, arms).items()]
         found += _corrected([draft for draft in drafts if draft is not None])
     return Effects(design=design, num_arms=len(arms), margin_share=margin, found=tuple(found))
 
@@ -143,6 +141,7 @@ def _by_arm(results: Results, metric: str) -> pd.DataFrame:
 
 def _effect(
     metric: str,
+    score: str,
     of: tuple[str, ...],
     arms: Mapping[str, Sequence[str]],
     weights: Mapping[str, float],
@@ -162,6 +161,7 @@ def _effect(
     means = pairs.groupby(level="target").mean().mean()
     return Effect(
         metric=metric,
+        score=score,
         factors=of,
         off=float(means["off"]),
         on=float(means["on"]),

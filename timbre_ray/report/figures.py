@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from timbre_ray.report.claims import FAD, METRIC_NAMES, PIANO
+from timbre_ray.report.claims import FAD, PIANO, metric_name
 from timbre_ray.report.results import Results
 from timbre_ray.report.tables import UNTOUCHED_LABEL
 from timbre_ray.specs import digest
@@ -70,17 +70,19 @@ def draw_all(results: Results) -> tuple[Drawing, ...]:
     frames = {target: results.frame[results.frame["target"] == target] for target in results.targets}
     floors = {target: results.baselines.get(target, {}).get("metrics", {}).get(FAD) for target in results.targets}
     untouched = results.untouched.label if results.untouched else None
+    partner = results.partner
     drawings = [
-        *(_over_steps(frames[t], t, FAD, "Fréchet distance", styles, floors[t], highest) for t in results.targets),
-        *(_over_steps(frames[t], t, PIANO, "Solo piano", styles, None, 1.0) for t in results.targets),
-        *(_trade_off(frames[t], t, styles, floors[t], untouched, highest) for t in results.targets),
+        *(_over_steps(frames[t], t, FAD, partner, styles, floors[t], highest) for t in results.targets),
+        *(_over_steps(frames[t], t, PIANO, partner, styles, None, 1.0) for t in results.targets),
+        *(_trade_off(frames[t], t, partner, styles, floors[t], untouched, highest) for t in results.targets),
     ]
     return tuple(d for d in drawings if d is not None)
 
 
 def _over_steps(
-    frame: pd.DataFrame, target: str, metric: str, title: str, styles: Mapping[str, _Style], floor: float | None, highest: float
+    frame: pd.DataFrame, target: str, metric: str, partner: str, styles: Mapping[str, _Style], floor: float | None, highest: float
 ) -> Drawing | None:
+    title = "Fréchet distance" if metric == FAD else f"Solo {partner}"
     scores = frame[frame["metric"] == metric]
     if scores.empty:
         return None
@@ -108,17 +110,19 @@ def _over_steps(
         axes.set_xlabel("training steps (square-root scale)")
         axes.set_xlim(0, max(steps[-1], 1))
         axes.set_ylim(0, highest * 1.04)
-        axes.set_ylabel("FAD to held-out recordings" if metric == FAD else "confidence in the solo piano")
+        axes.set_ylabel("FAD to held-out recordings" if metric == FAD else metric_name(PIANO, partner))
         if floor is not None:
             _floor_line(axes, floor, horizontal=True)
         _label(axes, ends, tied=True)
-        svg = as_svg(figure, f"{metric}-{target}", f"{title} over steps, {target}", _describe(scores, metric))
+        described = _describe(scores, metric_name(metric, partner))
+        svg = as_svg(figure, f"{metric}-{target}", f"{title} over steps, {target}", described)
     caption = "Line: mean over seeds; small marks: each seed; dashed: with teacher forcing."
     return Drawing(title=f"{title} over steps, {target}", svg=svg, caption=caption)
 
 
 def _trade_off(
-    frame: pd.DataFrame, target: str, styles: Mapping[str, _Style], floor: float | None, untouched: str | None, highest: float
+    frame: pd.DataFrame, target: str, partner: str, styles: Mapping[str, _Style], floor: float | None, untouched: str | None,
+    highest: float,
 ) -> Drawing | None:
     last = _wide(frame[frame["final"]])
     if last is None:
@@ -141,15 +145,15 @@ def _trade_off(
             axes.plot(x, y, UNTOUCHED_MARK, color=INK, markersize=10, markeredgewidth=1.3)
             names.append(_Named(x=x, y=y, label=UNTOUCHED_LABEL, color=INK, mark=UNTOUCHED_MARK))
         axes.set_xlabel("FAD to held-out recordings (← closer)")
-        axes.set_ylabel("confidence in the solo piano")
+        axes.set_ylabel(metric_name(PIANO, partner))
         axes.set_xlim(0, highest * 1.04)
         axes.set_ylim(0, 1.04)
         if floor is not None:
             _floor_line(axes, floor, horizontal=False)
         _label(axes, names, tied=False)
-        described = "; ".join(f"{n.label}: FAD {n.x:.2f}, piano {n.y:.2f}" for n in names)
+        described = "; ".join(f"{n.label}: FAD {n.x:.2f}, {partner} {n.y:.2f}" for n in names)
         svg = as_svg(figure, f"trade-off-{target}", f"The trade-off at the last step, {target}", described)
-    caption = "Upper left is best: close to the recordings, and the piano kept. Large marks: means; small marks: each seed."
+    caption = f"Upper left is best: close to the recordings, and the {partner} kept. Large marks: means; small marks: each seed."
     return Drawing(title=f"The trade-off at the last step, {target}", svg=svg, caption=caption)
 
 
@@ -227,11 +231,11 @@ def _label(axes: Axes, points: Sequence[_Named], *, tied: bool) -> None:
                       va="center_baseline", fontsize=LABEL_PT, color=INK, annotation_clip=False)  # fmt: skip
 
 
-def _describe(scores: pd.DataFrame, metric: str) -> str:
+def _describe(scores: pd.DataFrame, score: str) -> str:
     means = scores.groupby(["arm", "step"], sort=False)["value"].mean()
     arms = dict.fromkeys(means.index.get_level_values("arm"))
     series = (f"{arm}: " + ", ".join(f"{v:.2f} at step {s}" for s, v in means.loc[arm].sort_index().items()) for arm in arms)
-    return f"{METRIC_NAMES[metric]}, mean over seeds. " + "; ".join(series) + "."
+    return f"{score}, mean over seeds. " + "; ".join(series) + "."
 
 
 def as_svg(figure: Figure, name: str, title: str, description: str) -> str:

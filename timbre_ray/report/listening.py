@@ -20,8 +20,8 @@ from timbre_ray.report.results import Results
 from timbre_ray.store import DamagedArtifactError, Store
 
 CLIP = 0
-PROMPTS = {"solo": "solo", "duet": "duet", "partner": "piano"}
-"""Prompts of an evaluation, and how the page names them."""
+PROMPTS = ("solo", "duet", "partner")
+"""Prompts of an evaluation; the page calls the last by the partner's name."""
 RECORDING, UNTOUCHED = "a recording", "untouched backbone"
 LOUDEST_RMS = 0.1
 """Linear, full scale = 1: clips are never raised above -20 dBFS."""
@@ -46,8 +46,10 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    prompt: str
+    kind: str
     """solo, duet or partner."""
+    prompt: str
+    """How the page names it."""
     text: str
     """The prompt itself."""
     seed: int
@@ -62,6 +64,8 @@ class Listening:
     target: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    instrument: str
+    """What the recording plays, as the trials' specs name it."""
     note: str
     """What is left out; empty where all is shown."""
 
@@ -96,7 +100,9 @@ def gather(results: Results, store: Store | Path) -> tuple[Listening, ...]:
         if cells:
             left_out = f"Showing {len(shown_seeds)} of {len(seeds)} seeds and {len(shown_arms)} of {len(arms)} arms."
             note = left_out if (len(shown_seeds), len(shown_arms)) < (len(seeds), len(arms)) else ""
-            tables.append(_table(target, [RECORDING, UNTOUCHED, *shown_arms], cells, note))
+            columns = [RECORDING, UNTOUCHED, *shown_arms]
+            table = _table(target, columns, cells, note, results.partner, results.instrument(target))
+            tables.append(table)
     return tuple(tables)
 
 
@@ -141,21 +147,23 @@ def _read(store: Store, stage: str, key: str, name: str) -> _Found | str:
     return _Found(samples=samples.mean(axis=1), sample_rate_hz=rate, prompt=str(prompt))
 
 
-def _table(target: str, wanted: Sequence[str], cells: _Cells, note: str) -> Listening:
+def _table(target: str, wanted: Sequence[str], cells: _Cells, note: str, partner: str, instrument: str) -> Listening:
     """Every clip at one RMS, the highest at which none clips."""
     heard = [clip for clip in cells.values() if isinstance(clip, _Found) and _rms(clip) > SILENCE_RMS]
     level = min([LOUDEST_RMS, *(HEADROOM_PEAK * _rms(clip) / float(np.abs(clip.samples).max()) for clip in heard)])
     columns = tuple(column for column in wanted if any(key[2] == column for key in cells))
     rows = []
-    for prompt, name in PROMPTS.items():
+    for prompt in PROMPTS:
+        name = partner if prompt == "partner" else prompt
         seeds = sorted({seed for kind, seed, _ in cells if kind == prompt})
         texts = [c.prompt for (kind, _, _), c in cells.items() if kind == prompt and isinstance(c, _Found) and c.prompt]
         for seed in seeds:
             clips = tuple(
                 _clip(f"{column}, {name}, seed {seed}", column, cells.get((prompt, seed, column)), level) for column in columns
             )
-            rows.append(Row(prompt=name, text=texts[0] if texts else "", seed=seed, is_first=seed == seeds[0], clips=clips))
-    return Listening(target=target, columns=columns, rows=tuple(rows), note=note)
+            row = Row(kind=prompt, prompt=name, text=texts[0] if texts else "", seed=seed, is_first=seed == seeds[0], clips=clips)
+            rows.append(row)
+    return Listening(target=target, columns=columns, rows=tuple(rows), instrument=instrument, note=note)
 
 
 def _clip(label: str, column: str, found: _Found | str | None, level: float) -> Clip | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from timbre_ray.report import effect_forms, importances, pareto, spread, summary
-from timbre_ray.report.claims import METRIC_NAMES, RULE, Comparison, Judgement, number
+from timbre_ray.report import arm_settings, effect_forms, importances, pareto, spread, summary
+from timbre_ray.report.claims import RULE, Comparison, Judgement, metric_name, number
 from timbre_ray.report.comparisons import Contrast, Contrasts
 from timbre_ray.report.findings import Findings
 from timbre_ray.report.importances import Search
@@ -21,11 +21,12 @@ def render(findings: Findings, judgements: Sequence[Judgement]) -> str:
     question = escape_markdown(asked[:1].upper() + asked[1:])
     parts = [f"# {escape_markdown(results.name)}"]
     parts += [f"**Question.** {question}"] if question else []
-    first, *others = (escape_markdown(s) for s in summary.answer(results, judgements, contrasts))
+    first, *others = (escape_markdown(s) for s in summary.answer(findings, judgements))
     parts += [f"**Answer.** {first}", *others]
     parts.append("**How complete.** " + escape_markdown(summary.completeness(results)))
     if results.with_status("failed"):
         parts.append("| failed trial | stage | reason |\n|:--|:--|:--|\n" + "\n".join(_failed_lines(results)))
+    parts += [*_arm_settings(results), escape_markdown(arm_settings.reading(results))]
     parts.append("The same with figures and sound: [index.html](index.html).")
     parts += _pareto_front(results)
     parts += _importances(search) if search else []
@@ -34,9 +35,10 @@ def render(findings: Findings, judgements: Sequence[Judgement]) -> str:
     parts += [_claim(judgement) for judgement in judgements]
     parts.append(f"Rule: {RULE}")
     if contrasts.found:
-        parts += [f"## Every arm against {escape_markdown(str(contrasts.baseline))}", _contrast_table(contrasts), contrasts.rule]
+        parts.append(f"## Every arm against {escape_markdown(str(contrasts.baseline))}")
+        parts += [_contrast_table(contrasts), contrasts.rule]
     parts.append("## Tables")
-    parts += [summary.READING, COMMON_NOTE]
+    parts += [summary.READING, COMMON_NOTE, *filter(None, [escape_markdown(summary.paper_note(findings))])]
     for table in findings.tables:
         notes = "<br>".join(escape_markdown(note) for note in table.notes)
         parts += [f"### Table {table.number}. {escape_markdown(table.title)}", markdown(table), *([notes] if notes else [])]
@@ -46,6 +48,11 @@ def render(findings: Findings, judgements: Sequence[Judgement]) -> str:
     parts.append("## Made with")
     parts.append("\n".join(f"- {escape_markdown(k)}: {escape_markdown(v)}" for k, v in summary.provenance(results)))
     return "\n\n".join(parts) + "\n"
+
+
+def _arm_settings(results: Results) -> list[str]:
+    rows = ["| " + " | ".join(map(escape_markdown, setting.cells)) + " |" for setting in arm_settings.gather(results)]
+    return ["\n".join([f"| {' | '.join(arm_settings.HEADERS)} |", "|:--|:--|:--|:--|", *rows])] if rows else []
 
 
 def _pareto_front(results: Results) -> list[str]:
@@ -72,7 +79,8 @@ def _failed_lines(results: Results) -> list[str]:
 
 
 def _claim(judgement: Judgement) -> str:
-    text = f"**{escape_markdown(judgement.claim)}** *{judgement.verdict.capitalize()}.* {escape_markdown(judgement.sentence)}"
+    verdict = summary.verdict_text(judgement.verdict).capitalize()
+    text = f"**{escape_markdown(judgement.claim)}** *{verdict}.* {escape_markdown(judgement.sentence)}"
     if not judgement.comparisons:
         return text
     head = "| score | of | against | difference | 95 % interval | pairs | this part |\n|:--|:--|:--|--:|--:|--:|:--|"
@@ -87,13 +95,15 @@ def _spread_table(spreads: Sequence[Spread]) -> str:
 
 def _contrast_table(contrasts: Contrasts) -> str:
     head = "| score | arm | mean | baseline | difference | 95 % interval | p, corrected | pairs | verdict |"
-    return "\n".join([head, "|:--|:--|--:|--:|--:|--:|--:|--:|:--|", *map(_contrast, contrasts.found)])
+    rows = [_contrast(c, contrasts.partner) for c in contrasts.found]
+    return "\n".join([head, "|:--|:--|--:|--:|--:|--:|--:|--:|:--|", *rows])
 
 
-def _contrast(c: Contrast) -> str:
+def _contrast(c: Contrast, partner: str) -> str:
     means = number(c.arm_mean), number(c.baseline_mean), number(c.difference.mean, signed=True)
     p = "–" if c.p_adjusted is None else p_text(c.p_adjusted)
-    cells = [METRIC_NAMES[c.metric], escape_markdown(c.arm), *means, interval_text(c.difference.interval), p]
+    names = escape_markdown(metric_name(c.metric, partner)), escape_markdown(c.arm)
+    cells = [*names, *means, interval_text(c.difference.interval), p]
     return f"| {' | '.join([*cells, str(c.difference.num_pairs), c.verdict_text])} |"
 
 
@@ -101,5 +111,5 @@ def _comparison(c: Comparison) -> str:
     sides = [f"{escape_markdown(c.left)}: {number(c.left_mean)}", f"{escape_markdown(c.right)}: {number(c.right_mean)}"]
     outcome = "beside it" if c.wanted == "shown" else c.outcome
     difference = [number(c.difference, signed=True), interval_text(c.interval), str(c.num_pairs)]
-    cells = [METRIC_NAMES[c.metric], *sides, *difference, outcome]
+    cells = [escape_markdown(c.score), *sides, *difference, outcome]
     return f"| {' | '.join(cells)} |"

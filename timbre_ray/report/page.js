@@ -72,11 +72,21 @@
     return Math.random() < 0.5 ? pair : [pair[1], pair[0]];
   };
 
+  // What to measure both against: the partner's prompt asks for what the untouched model knew, the others for the recorded instrument.
+  const reference = ({ target, kind, instrument }) => {
+    const found = (column, of) =>
+      clips.find(({ dataset: d }) => d.target === target && !("arm" in d) && d.column === column && d.kind === of);
+    const [label, clip] =
+      kind === "partner"
+        ? ["the untouched model", found("untouched backbone", "partner")]
+        : [kind === "duet" ? `the ${instrument} alone` : "the recording", found("a recording", "solo")];
+    return clip ? [[label, clip]] : [];
+  };
+
   const ask = () => {
     const pair = next();
     const { target, prompt, text } = pair[0].dataset;
-    const recording = clips.find(({ dataset: d }) => d.target === target && !("arm" in d) && d.column === "a recording");
-    const heard = [...(recording ? [["the recording", recording]] : []), ["A", pair[0]], ["B", pair[1]]];
+    const heard = [...reference(pair[0].dataset), ["A", pair[0]], ["B", pair[1]]];
     const players = heard.flatMap(([label, clip]) => {
       const audio = make("audio", { src: clip.querySelector("audio").src });
       return [audio, player(audio, label, label)];
@@ -145,6 +155,7 @@
 
   if (pairs.length) {
     section.hidden = false;
+    document.querySelector('nav a[href="#blind"]').hidden = false;
     section.querySelectorAll("[data-action]").forEach((button) => button.addEventListener("click", () => actions[button.dataset.action](button)));
     show();
     ask();

@@ -8,7 +8,19 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from timbre_ray.report import arms, claims, effect_figure, effect_forms, importances, parallel, pareto, spread, summary, textforms
+from timbre_ray.report import (
+    arm_settings,
+    arms,
+    claims,
+    effect_figure,
+    effect_forms,
+    importances,
+    parallel,
+    pareto,
+    spread,
+    summary,
+    textforms,
+)
 from timbre_ray.report.claims import Judgement
 from timbre_ray.report.figures import Drawing
 from timbre_ray.report.findings import Findings
@@ -33,8 +45,11 @@ def render(
     environment.filters["number"] = claims.number
     environment.filters["verdict_class"] = summary.verdict_class
     return environment.get_template("page.html.j2").render(
+        findings=findings,
         results=results,
         tables=findings.tables,
+        arm_settings=arm_settings,
+        settings=arm_settings.gather(results),
         arms=arms,
         arm_lines=findings.arm_lines,
         judgements=judgements,

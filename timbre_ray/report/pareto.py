@@ -32,7 +32,7 @@ def front(results: Results) -> Front | None:
     values = {trial["trial_id"]: [trial["evaluations"][-1]["metrics"][metric] for metric in objectives] for trial in finished}
     found = {name: losses(measured, objectives) for name, measured in values.items()}
     best = [name for name in found if not any(dominates(other, found[name]) for other in found.values())]
-    points = {trial["trial_id"]: _settings(trial["point"]) for trial in finished}
+    points = {trial["trial_id"]: settings(trial["point"]) for trial in finished}
     rows = [
         (name, *(number(value) for value in values[name]), points[name]) for name in sorted(best, key=lambda name: found[name])
     ]
@@ -40,7 +40,8 @@ def front(results: Results) -> Front | None:
     return Front(headers=headers, rows=tuple(rows), num_trials=len(finished))
 
 
-def _settings(point: Mapping[str, Any]) -> str:
+def settings(point: Mapping[str, Any]) -> str:
+    """What a search chose for a trial, on one line."""
     return ", ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in point.items())
 
 

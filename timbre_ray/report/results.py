@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from timbre_ray.ledger import Ledger
+from timbre_ray.ledger import Ledger, partner_of
 
 FRAME_COLUMNS = ("trial_id", "arm", "target", "seed", "step", "final", "metric", "value", "num_clips")
 POINT_KEYS_WITH_A_COLUMN = frozenset({"clips.path", "seed"})
@@ -42,6 +42,8 @@ class Results:
     num_planned: int | None
     """None where the sweep's record does not say (key ``planned``: trial ids, or a number)."""
     baselines: Mapping[str, Mapping[str, Any]]
+    labels: Mapping[str, str]
+    """Trial id -> the label of its arm."""
     frame: pd.DataFrame
     """Finished trials only, one score a line: FRAME_COLUMNS; ``final`` marks a trial's last step."""
 
@@ -65,6 +67,17 @@ class Results:
         at_zero = set(self.frame.loc[self.frame["step"] == 0, "arm"])
         plain = [arm for arm in self.arms if not arm.teacher and arm.label in at_zero]
         return min(plain, key=lambda arm: arm.method != "direct") if plain else None
+
+    @functools.cached_property
+    def partner(self) -> str:
+        """How the report calls the known instrument whose survival is measured: "piano" and the like."""
+        return partner_of(self.trials)
+
+    def instrument(self, target: str) -> str:
+        """What the target's recordings play, as the trials' specs name it."""
+        specs = (trial["spec"].get("clips", {}) for trial in self.trials if str(trial["target"]) == target)
+        names = {str(clips.get("instrument", "instrument")) for clips in specs}
+        return names.pop() if len(names) == 1 else "instrument"
 
     @functools.cached_property
     def by_id(self) -> Mapping[str, Mapping[str, Any]]:
@@ -117,6 +130,7 @@ def load(folder: Path) -> Results:
         trials=tuple(trials),
         num_planned=_num_planned(sweep),
         baselines={name: record for name, record in ledger.baselines().items() if name in targets},
+        labels=labels,
         frame=frame,
     )
 

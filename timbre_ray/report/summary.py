@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
+from timbre_ray.report import pareto
 from timbre_ray.report.claims import FAD, PIANO, Judgement, Verdict, number
-from timbre_ray.report.comparisons import Contrasts, sentence
+from timbre_ray.report.comparisons import sentence
+from timbre_ray.report.findings import Findings
+from timbre_ray.report.importances import Drawn, Search
 from timbre_ray.report.results import Results
 
 READING = (
@@ -22,7 +27,7 @@ _WORDS = ("none", "one", "two", "three", "four", "five")
 _VERDICT_PHRASES: tuple[tuple[Verdict, str, str], ...] = (
     ("holds", "holds on these recordings", "hold on these recordings"),
     ("does not hold", "does not hold", "do not hold"),
-    ("cannot be told apart", "cannot be decided", "cannot be decided"),
+    ("cannot be told apart", "is not decided", "are not decided"),
     ("not measured", "was not measured", "were not measured"),
 )
 
@@ -34,48 +39,86 @@ class Failure:
     reason: str
 
 
-def answer(results: Results, judgements: Sequence[Judgement], contrasts: Contrasts) -> list[str]:
-    """Sentences made from the verdicts and the last step's means."""
+def answer(findings: Findings, judgements: Sequence[Judgement]) -> list[str]:
+    """What the sweep was run to find out, first: factors' effects, or a search's best trials; then the claims and the means."""
+    results = findings.results
     if results.frame.empty:
         return ["No trial has finished yet, so nothing is measured."]
+    if findings.search:
+        return [_best(findings.search), findings.search.sentence, *_claims(judgements)]
+    effects = [f"Effects of the factors at the last step. {findings.effects.sentence}"] if findings.effects else []
+    compared = sentence(findings.contrasts)
+    found = [*effects, *_claims(judgements), *([compared] if compared else []), *_trade_off(results)]
+    return found or ["None of the paper’s claims was measured, and there is nothing to compare yet."]
+
+
+def _claims(judgements: Sequence[Judgement]) -> list[str]:
+    """How many of the paper's claims came out how; nothing where none was measured."""
     counts = Counter(j.verdict for j in judgements)
+    if set(counts) <= {"not measured"}:
+        return []
     sentences = []
     for verdict, one, more in _VERDICT_PHRASES:
         if counts[verdict]:
             sentences.append(f"{_WORDS[counts[verdict]]} {one if counts[verdict] == 1 else more}")
     if len(sentences) == 1:
         sentences[0] = f"all {sentences[0]}"
-    total = f"Of the paper’s {_WORDS[len(judgements)]} claims, {', '.join(sentences)}."
-    compared = sentence(contrasts)
-    return [total, *([compared] if compared else []), *_trade_off(results)]
+    return [f"Of the paper’s {_WORDS[len(judgements)]} claims, {', '.join(sentences)}."]
+
+
+def _best(search: Search) -> str:
+    """The trial that is first in each objective, with what the search chose for it."""
+    found = []
+    for place, (metric, mode) in enumerate(search.objectives.items()):
+        choose: Callable[..., Drawn] = min if mode == "min" else max
+        best = choose(search.trials, key=lambda trial, place=place: trial.values[place])
+        which = f"the {'lowest' if mode == 'min' else 'highest'} {metric}, {number(best.values[place])}"
+        found.append(f"{best.trial_id} has {which} ({pareto.settings(best.point)})")
+    return f"Of {len(search.trials)} finished trials, {'; '.join(found)}."
 
 
 def _trade_off(results: Results) -> list[str]:
+    """On each target, which arm has the lowest mean distance and which the highest mean confidence; no verdict."""
     sentences = []
     start: Mapping[str, float] = {}
     if results.untouched:
         start = results.values(results.untouched.label, PIANO, step=0).groupby(level="target").mean().to_dict()
     for target in results.targets:
-        means: dict[str, Mapping[str, float]] = {}
-        for metric in (FAD, PIANO):
-            frame = results.frame
-            last = frame[frame["final"] & (frame["metric"] == metric) & (frame["target"] == target)]
-            means[metric] = last.groupby("arm")["value"].mean().to_dict()
-        if not means[FAD] or not means[PIANO]:
+        last = results.frame[results.frame["final"] & (results.frame["target"] == target)]
+        fad, piano = ({arm: own for arm, own in last[last["metric"] == m].groupby("arm")["value"]} for m in (FAD, PIANO))
+        if not fad or not piano:
             continue
-        nearest = min(means[FAD], key=lambda arm: means[FAD][arm])
-        keeper = max(means[PIANO], key=lambda arm: means[PIANO][arm])
+        nearest, *others = sorted(fad, key=lambda arm: fad[arm].mean())
+        next_best = f"; next {others[0]} {_spread(fad[others[0]])}" if others else ""
+        text = f"On {target}, {nearest} has the lowest mean FAD ({_spread(fad[nearest])}{next_best}) and "
         before = f" ({number(start[target])} before training)" if target in start else ""
-        piano = (
-            f"keeps {number(means[PIANO][nearest])} confidence in the solo piano{before}"
-            if nearest in means[PIANO]
-            else "has no piano score"
-        )
-        text = f"On {target}, {nearest} comes closest to the recordings (FAD {number(means[FAD][nearest])}) and {piano}"
-        if keeper != nearest and keeper in means[FAD]:
-            text += f"; {keeper} keeps the most ({number(means[PIANO][keeper])}) at FAD {number(means[FAD][keeper])}"
+        if nearest in piano:
+            text += f"keeps {_spread(piano[nearest])} confidence in the solo {results.partner}{before}"
+        else:
+            text += f"has no {results.partner} score"
+        keeper = max(piano, key=lambda arm: piano[arm].mean())
+        if keeper != nearest and keeper in fad:
+            text += f"; {keeper} keeps the most ({_spread(piano[keeper])}) at FAD {_spread(fad[keeper])}"
         sentences.append(f"{text}.")
     return sentences
+
+
+def _spread(values: pd.Series) -> str:
+    """Mean and standard deviation over seeds; one seed has none."""
+    mean = number(values.mean())
+    digits = len(mean.partition(".")[2])
+    return mean + (f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else "")
+
+
+def paper_note(findings: Findings) -> str:
+    """Where the paper's own values would go; empty where any are given."""
+    if any(table.has_paper for table in findings.tables):
+        return ""
+    return (
+        "The paper’s own values are not on file. To see them beside these, write them into results/"
+        f"{findings.results.name}/paper_values.yaml, a line for each table and arm (docs/how-to/ablation.md shows one), and make "
+        "the report again."
+    )
 
 
 def completeness(results: Results) -> str:
@@ -122,6 +165,11 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         elif value is not None:
             lines.append((f"{prefix}{key}", str(value)))
     return lines
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """A claim's verdict as its label: of a claim, which is no pair of arms, "cannot be told apart" says nothing."""
+    return "not decided" if verdict == "cannot be told apart" else verdict
 
 
 def verdict_class(verdict: Verdict) -> str:

@@ -95,7 +95,7 @@ def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table
             columns=tuple(columns),
             sections=sections,
             has_paper=bool(rows_of_paper),
-            notes=_notes(sections, bool(rows_of_paper)),
+            notes=_notes(sections),
         )
 
     built = [
@@ -107,15 +107,15 @@ def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table
         title = f"Fréchet distance of all arms at the last step, {target}"
         built.append(table(number, slug, title, [*_fad_columns(results, None), *_measured_columns(results)], everyone, [target]))
     built += [
-        table("5", "table-5-duet-rank", "Rank of the piano in the duet",
+        table("5", "table-5-duet-rank", f"Rank of the {results.partner} in the duet",
               [_column("duet_partner_rank", "rank", step, "low") for step in results.steps], everyone, results.targets),
-        table("6", "table-6-duet-confidence", "The classifier’s confidence in target and piano",
+        table("6", "table-6-duet-confidence", f"The classifier’s confidence in target and {results.partner}",
               [_column("duet_target_confidence", "target, in the duet", None, "high"),
-               _column("duet_partner_confidence", "piano, in the duet", None, "high"),
+               _column("duet_partner_confidence", f"{results.partner}, in the duet", None, "high"),
                _column("solo_target_confidence", "target, in the solo", None, "high")], everyone, results.targets),
-        table("7", "table-7-solo-piano", "What is left of the solo piano",
-              [_column("partner_confidence", "confidence in the piano", None, "high"),
-               _column("partner_rank", "rank of the piano", None, "low")], everyone, results.targets),
+        table("7", "table-7-solo-piano", f"What is left of the solo {results.partner}",
+              [_column("partner_confidence", f"confidence in the {results.partner}", None, "high"),
+               _column("partner_rank", f"rank of the {results.partner}", None, "low")], everyone, results.targets),
     ]  # fmt: skip
     return tuple(built)
 
@@ -222,13 +222,11 @@ def _mark_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
     return [dataclasses.replace(row, cells=tuple(each)) for row, each in zip(rows, cells, strict=True)]
 
 
-def _notes(sections: Sequence[Section], has_paper: bool) -> tuple[str, ...]:
+def _notes(sections: Sequence[Section]) -> tuple[str, ...]:
     rows = [row for section in sections for row in section.rows]
     notes = []
     if len({row.num_clips for row in rows if row.num_seeds or row.kind == "floor"}) > 1:
         notes.append(
             "The number of clips differs between rows; a Fréchet distance shrinks with more clips, so these rows do not compare."
         )
-    if not has_paper:
-        notes.append("The paper’s own values are not on file.")
     return tuple(notes)

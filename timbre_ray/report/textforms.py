@@ -122,7 +122,7 @@ def markdown(table: Table) -> str:
     paper = [COLUMN_HEADER] if table.has_paper else []
     names = [c.full_header for c in table.columns] if heading_spans(table) else headers(table)
     header = ["", *names, "seeds", "clips", *paper]
-    lines = ["| " + " | ".join(header) + " |", "|:--|" + "--:|" * (len(header) - 1)]
+    lines = ["| " + " | ".join(map(escape_markdown, header)) + " |", "|:--|" + "--:|" * (len(header) - 1)]
     digits = digits_of(table)
     for section in table.sections:
         if len(table.sections) > 1:

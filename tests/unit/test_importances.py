@@ -159,7 +159,7 @@ def test_lines_go_through_the_values_that_were_drawn() -> None:
 def test_the_page_has_the_search_in_every_form(tmp_path: Path) -> None:
     folder = write(tmp_path, TWO)
     page = report.build(folder, tmp_path / "store", tmp_path / "out").read_text()
-    section = page[page.index('id="search"') : page.index('id="claims"')]
+    section = page[page.index('id="search"') : page.index('id="figures"')]
     assert section.count("<svg") == section.count("</title><desc") == 1 and "30 finished trials. Thick lines" in section
     assert all(choice in section for choice in SPACE["dreambooth.method"].choices)
     ids = re.findall(r'\bid="([^"]+)"', page)

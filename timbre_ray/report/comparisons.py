@@ -72,7 +72,7 @@ def more_seeds(difference: PairedDifference, margin: float, verdict: Verdict) ->
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contrasts:
     baseline: str | None
-    """None: fewer than two arms have finished trials."""
+    """None where nothing is compared."""
     margin_share: float
     partner: str
     """What the scores' names call the instrument whose survival is measured."""
@@ -82,7 +82,8 @@ class Contrasts:
     def rule(self) -> str:
         return (
             "At the last step, in pairs of the same target and seed. Better or worse: a paired t-test over seeds, each over all "
-            f"targets, corrected over all {len(self.found)} comparisons of this table (Benjamini and Hochberg): of these verdicts at "
+            f"targets, corrected over the {sum(c.p_adjusted is not None for c in self.found)} tests of this table (Benjamini and "
+            "Hochberg): of these verdicts at "
             f"most {FALSE_DISCOVERY_RATE:.0%} are expected to be false. Level: the 95 % interval lies within "
             f"{self.margin_share:.0%} of the baseline’s mean. The number of seeds is what would decide with a chance of "
             f"{POWER:.0%} before the correction, were effect and spread as they are here; few seeds know either only roughly. A "
@@ -91,7 +92,7 @@ class Contrasts:
 
 
 def contrast_all(results: Results, *, baseline: str | None = None, margin: float = DEFAULT_MARGIN) -> Contrasts:
-    """Every other arm against ``baseline`` (default: the sweep's first arm that has finished trials).
+    """Every other arm against ``baseline`` (default: the sweep's first arm that has finished trials; of a search none).
 
     margin: share of the baseline's mean within which two arms count as level. Raises ValueError for an arm that is not there.
     """
@@ -101,7 +102,7 @@ def contrast_all(results: Results, *, baseline: str | None = None, margin: float
     if baseline is not None and baseline not in finished:
         near = difflib.get_close_matches(baseline, finished, n=1)
         raise ValueError(f"baseline={baseline!r}: no such arm with a finished trial; " + _choices(near, finished))
-    if len(finished) < 2:
+    if len(finished) < 2 or (results.is_search and baseline is None):
         return Contrasts(baseline=None, margin_share=margin, partner=results.partner, found=())
     base = baseline or finished[0]
     drafts = [_contrast(results, metric, arm, base, margin) for metric in LOWER_IS_BETTER for arm in finished if arm != base]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from timbre_ray.report.results import Results
+from timbre_ray.report.claims import number
+from timbre_ray.report.results import Results, point_label
 from timbre_ray.run_specs import RangeSpec
 
 if TYPE_CHECKING:  # a report of an ablation must not cost the time of optuna
@@ -21,6 +22,7 @@ MIN_TRIALS = 15
 MAX_TRIALS = 300
 """The forest takes seconds for so many, half a minute for a thousand and more than in proportion beyond."""
 SEED = 0
+SHOWN = 50
 READING = (
     "Optuna’s importances (fANOVA): the share of the score’s variance over the space that one setting alone accounts for, by a "
     "random forest on the finished trials. They add up to 1 whether or not anything matters, and a setting that the search "
@@ -68,6 +70,23 @@ class Search:
     @property
     def rows(self) -> tuple[tuple[str, ...], ...]:
         return tuple((key, *(f"{share:.2f}" for share in shares)) for key, shares in self.shares.items())
+
+    @property
+    def trial_headers(self) -> tuple[str, ...]:
+        return "trial", *self.objectives, *self.space
+
+    @property
+    def trial_rows(self) -> tuple[tuple[str, ...], ...]:
+        """The best in the first objective, at most SHOWN of them, the best first."""
+        sign = 1 if next(iter(self.objectives.values())) == "min" else -1
+        best = sorted(self.trials, key=lambda trial: sign * trial.values[0])[:SHOWN]
+        return tuple(
+            (point_label(t.trial_id), *map(number, t.values), *(_setting(t.point[key]) for key in self.space)) for t in best
+        )
+
+
+def _setting(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def gather(results: Results) -> Search | None:

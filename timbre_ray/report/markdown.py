@@ -31,9 +31,8 @@ def render(findings: Findings, judgements: Sequence[Judgement]) -> str:
     parts += _pareto_front(results)
     parts += _importances(search) if search else []
     parts += [f"## {effect_forms.TITLE}", effect_forms.markdown(effects)] if effects else []
-    parts.append("## Claims")
-    parts += [_claim(judgement) for judgement in judgements]
-    parts.append(f"Rule: {RULE}")
+    if judgements:
+        parts += ["## Claims", *(_claim(judgement) for judgement in judgements), f"Rule: {RULE}"]
     if contrasts.found:
         parts.append(f"## Every arm against {escape_markdown(str(contrasts.baseline))}")
         parts += [_contrast_table(contrasts), contrasts.rule]
@@ -70,6 +69,8 @@ def _importances(search: Search) -> list[str]:
     if search.shares:
         rows = ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in (search.headers, *search.rows)]
         found += ["\n".join([rows[0], f"|:--|{'--:|' * len(search.objectives)}", *rows[1:]]), importances.READING]
+    head, *lines = ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in (search.trial_headers, *search.trial_rows)]
+    found += ["Trials, the best first:", "\n".join([head, f"|:--|{'--:|' * (len(search.trial_headers) - 1)}", *lines])]
     return found
 
 

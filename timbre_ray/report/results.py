@@ -51,6 +51,11 @@ class Results:
     def name(self) -> str:
         return str(self.sweep.get("name", "sweep"))
 
+    @property
+    def is_search(self) -> bool:
+        """Its trials are points of one arm, no arms to be compared."""
+        return bool(self.sweep.get("objectives"))
+
     @functools.cached_property
     def embedders(self) -> tuple[str, ...]:
         """Suffixes of the FAD metrics: "" for the first embedder, "/clap" and the like for others."""
@@ -120,7 +125,7 @@ def load(folder: Path) -> Results:
     trials = _still_planned(ledger.trials(), sweep)
     if not trials:
         raise ValueError(f"{folder}: no trial is recorded there, so there is nothing to report; run the sweep first")
-    labels = _labels(trials)
+    labels = {t["trial_id"]: point_label(t["trial_id"]) for t in trials} if sweep.get("objectives") else _labels(trials)
     frame = _frame([trial for trial in trials if trial["status"] == "finished"], labels)
     targets = tuple(sorted({str(trial["target"]) for trial in trials}))
     return Results(
@@ -145,6 +150,11 @@ def _still_planned(records: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any
 def _num_planned(sweep: Mapping[str, Any]) -> int | None:
     planned = sweep.get("planned")
     return len(planned) if isinstance(planned, list) else planned
+
+
+def point_label(trial_id: str) -> str:
+    """Of a search's trial: the end of its id. Its settings, as long as a line each, stand in the table of its trials."""
+    return trial_id.rsplit("-", 1)[-1]
 
 
 def _labels(trials: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -73,7 +73,8 @@ class Search:
 
     @property
     def trial_headers(self) -> tuple[str, ...]:
-        return "trial", *self.objectives, *self.space
+        short = [key.rpartition(".")[2] for key in self.space]
+        return "trial", *self.objectives, *(short if len(set(short)) == len(short) else self.space)
 
     @property
     def trial_rows(self) -> tuple[tuple[str, ...], ...]:

@@ -78,10 +78,9 @@ class Table:
 
 
 def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table, ...]:
-    """Tables 2 to 7, in order; a target beyond the second gets its own table after Table 4."""
+    """Tables 2 to 7, in order, of a search without 2; a target beyond the second gets its own table after Table 4."""
     everyone = results.arms
     plain_and_taught = tuple(arm for arm in everyone if arm.method == "direct")
-    fad_steps = [_fad_columns(results, step) for step in results.steps]
 
     def table(
         number: str, slug: str, title: str, columns: Sequence[Column], arms: Sequence[Arm], targets: Sequence[str]
@@ -98,10 +97,11 @@ def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table
             notes=_notes(sections),
         )
 
-    built = [
-        table("2", "table-2-teacher-forcing", "Fréchet distance over steps, with and without teacher forcing",
-              [column for columns in fad_steps for column in columns], plain_and_taught, results.targets),
-    ]  # fmt: skip
+    built = []
+    if not results.is_search:  # whose trials end at many steps, and differ in more than teacher forcing
+        over_steps = [column for step in results.steps for column in _fad_columns(results, step)]
+        title = "Fréchet distance over steps, with and without teacher forcing"
+        built.append(table("2", "table-2-teacher-forcing", title, over_steps, plain_and_taught, results.targets))
     for index, target in enumerate(results.targets):
         number, slug = (str(3 + index), f"table-{3 + index}-fad") if index < 2 else ("4", f"table-4-fad-{target}")
         title = f"Fréchet distance of all arms at the last step, {target}"

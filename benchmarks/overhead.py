@@ -84,7 +84,9 @@ def both(folder: Path, sweep: dict[str, Any], repeats: int) -> tuple[tuple[float
     """Seconds of the sweep and of its bare stages. ``folder`` then holds the results of each repetition."""
     file, numbers = write_sweep(folder, sweep), itertools.count()
     return in_turns(
-        lambda: run_command(file, folder / str(next(numbers))), lambda: child("benchmarks.overhead", str(file))["seconds"], repeats
+        lambda: run_command(file, folder / str(next(numbers))),
+        lambda: child("benchmarks.overhead", str(file))["seconds"],
+        repeats,
     )
 
 
@@ -101,7 +103,9 @@ def measure(repeats: int) -> list[Figure]:
     return [
         dataclasses.replace(over_bare(wall, bare), goal=None),
         Figure(name="a sweep's own time", values=own, unit="s"),
-        Figure(name="bare work from which the same own time is 5 %", values=tuple(s / 0.05 for s in own), unit="s", kind="computed"),
+        Figure(
+            name="bare work from which the same own time is 5 %", values=tuple(s / 0.05 for s in own), unit="s", kind="computed"
+        ),
     ]
 
 
@@ -131,8 +135,9 @@ ROW = Row(
 )  # fmt: skip
 LONG = Row(
     name="overhead-long", title="What a sweep of two minutes costs beside its stages", measure=measure_long,
-    setup="As the row before, with 100 steps scored at 0, 25, 50 and 100, 8 clips a prompt, 8 sampler steps: two trials, the second "
-    "on a warm worker. Scoring goes on in a process of its own while the next steps are trained, which the bare stages cannot do.",
+    setup="As the row before, with 100 steps scored at 0, 25, 50 and 100, 8 clips a prompt, 8 sampler steps: two trials, the "
+    "second on a warm worker. Scoring goes on in a process of its own while the next steps are trained, which the bare stages "
+    "cannot do.",
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -23,9 +23,7 @@ WIDTH = 150
 
 Source = Annotated[
     str,
-    typer.Argument(
-        metavar="SWEEP_OR_URL", help="Name of a sweep, folder of its results, its YAML, or the URL where it was run."
-    ),
+    typer.Argument(metavar="SWEEP_OR_URL", help="Name of a sweep, folder of its results, its YAML, or the URL where it was run."),
 ]
 Storage = Annotated[str | None, typer.Option(help="Folder or URL of the store; default: run.storage of the sweep.")]
 SweepOfTrial = Annotated[

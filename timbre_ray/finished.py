@@ -123,14 +123,13 @@ def _check_weights(trial: FinishedTrial, folder: Path) -> None:
             trial.store.get(stage.name, stage.key)
     except ArtifactNotFoundError:
         raise ValueError(
-            f"{trial.store.place}: the weights of {trial.trial_id} at step {trial.step} are not there. Is --storage right, and are "
-            f"its recordings what they were? Without its record in {folder / 'trials'}, `timbre-ray run SWEEP` makes them again."
+            f"{trial.store.place}: the weights of {trial.trial_id} at step {trial.step} are not there. Is --storage right, and "
+            f"are its recordings what they were? Without its record in {folder / 'trials'}, `timbre-ray run SWEEP` makes them "
+            "again."
         ) from None
 
 
-def find_trial(
-    source: str, results: Path, *, sweep: str | None = None, target: str | None = None
-) -> tuple[Path, dict[str, Any]]:
+def find_trial(source: str, results: Path, *, sweep: str | None = None, target: str | None = None) -> tuple[Path, dict[str, Any]]:
     """The finished trial of that id, else that arm's with the lowest seed, and the folder of its sweep's results.
 
     What is no longer planned counts only where nothing else goes by the name; of equal ones the newest is taken. sweep and
@@ -140,7 +139,9 @@ def find_trial(
     every = [(folder, r) for folder in folders for r in Ledger(folder).trials() if r["status"] == "finished"]
     found = [f for f in every if target is None or f[1]["target"] == target]
     if every and not found:
-        raise ValueError(f"--target={target!r}: no finished trial. {_nearest(str(target), sorted({r['target'] for _, r in every}))}")
+        raise ValueError(
+            f"--target={target!r}: no finished trial. {_nearest(str(target), sorted({r['target'] for _, r in every}))}"
+        )
     matches = [f for f in found if f[1]["trial_id"] == source] or [f for f in found if f[1]["arm"] == source]
     if not matches:
         names = [r["trial_id"] for _, r in found] + sorted({r["arm"] for _, r in found})

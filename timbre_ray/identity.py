@@ -22,7 +22,11 @@ WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
 def backbone_digest(spec: BackboneSpec) -> str:
     """Of folders: SHA-256 over their parts, wherever they lie; of a hub id: name and revision; and of what is not the default."""
     audiomae = f"+{_weights_digest(spec.audiomae, None)}" if spec.audiomae else ""
-    return _weights_digest(spec.name, spec.revision) + audiomae + (f"+{spec.dtype}, trained unrounded" if spec.dtype != "float32" else "")
+    return (
+        _weights_digest(spec.name, spec.revision)
+        + audiomae
+        + (f"+{spec.dtype}, trained unrounded" if spec.dtype != "float32" else "")
+    )
 
 
 def _weights_digest(name: str, revision: str | None) -> str:
@@ -33,7 +37,9 @@ def _weights_digest(name: str, revision: str | None) -> str:
         return f"{name}@{revision or 'main'}"
     entries = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
     parts = [p for p in entries if p.is_dir() and p.name not in ("classifier", "vggish")]
-    if not parts or any(p.suffix in WEIGHT_SUFFIXES for p in entries if p.is_file()):  # a model of its own, not a pipeline of parts
+    if not parts or any(
+        p.suffix in WEIGHT_SUFFIXES for p in entries if p.is_file()
+    ):  # a model of its own, not a pipeline of parts
         return folder_digest(folder)
     return hashlib.sha256("".join(folder_digest(p) for p in parts).encode()).hexdigest()[:20]
 
@@ -56,7 +62,7 @@ def file_digest(path: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of a folder's files; not of hidden ones, where downloads and git keep times of their own."""
+    """SHA-256 over the names and bytes of a folder's files; not of hidden ones, where downloads and git keep times."""
     total = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         if any(part.startswith(".") for part in path.relative_to(folder).parts):

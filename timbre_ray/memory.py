@@ -10,8 +10,8 @@ import sys
 
 @functools.cache
 def spare_libraries() -> None:
-    """What is imported by now is never garbage: the collector passes over it. torch, transformers and diffusers are half a million
-    objects, a quarter of a second for each collection.
+    """What is imported by now is never garbage: the collector passes over it. torch, transformers and diffusers are half a
+    million objects, a quarter of a second for each collection.
     """
     gc.freeze()
 

@@ -25,8 +25,8 @@ GRADIENTS = 2
 #: the large one). Under autocast the weights' casts are kept too; read off the large shape on an H100 (reports/speed,
 #: "Every method"), rounded up.
 ACTIVATIONS = {"no": (0.0, 1.5), "bf16": (0.6, 0.25), "fp16": (0.6, 0.25)}
-#: What sampling and decoding hold for each clip of a batch, in the same unit: read off the same row for four clips in bfloat16 (3.1 GB
-#: beyond the weights); twice that is taken for float32.
+#: What sampling and decoding hold for each clip of a batch, in the same unit: read off the same row for four clips in bfloat16
+#: (3.1 GB beyond the weights); twice that is taken for float32.
 SAMPLING = {"float32": 0.54, "bfloat16": 0.27, "float16": 0.27}
 AUDIOMAE_PARAMETERS = 86_000_000  # ViT-B/16
 PUBLISHED_FRAMES, FRAMES_PER_S = 1024, 100
@@ -102,8 +102,8 @@ def training_memory(spec: TrialSpec, size: ModelSize) -> int | None:
     """Bytes on the device that one trial needs at its peak, roughly; None where the adapter's size is not known.
 
     Either the whole pipeline before training; or the copy of the U-Net that trains with its gradients, AdamW's states and the
-    activations of a batch, which its CUDA graph keeps, and beside it the U-Net that plays what is scored meanwhile and what a batch
-    of clips takes there.
+    activations of a batch, which its CUDA graph keeps, and beside it the U-Net that plays what is scored meanwhile and what a
+    batch of clips takes there.
     """
     trained = size.trained(spec.dreambooth)
     if trained is None:

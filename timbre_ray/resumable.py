@@ -1,6 +1,6 @@
 """The checkpoint of a training under way: on this node's disk, and behind the store's URL where there is one.
 
-    URL/checkpoints/<stage>/<key>/<step>.pt     the latest alone: each takes the place of those before it
+URL/checkpoints/<stage>/<key>/<step>.pt     the latest alone: each takes the place of those before it
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ class ResourcesSpec(_Strict):
                 _at_least(f"{name}.{resource}", amount, 0)
         if self.score.get("gpu"):
             raise ValueError(
-                f"score.gpu={self.score['gpu']:g}: the models that score listen on the CPU, and a GPU held for them would be taken from a "
-                "trial; give score cpu alone, and for speed more run.num_scorers"
+                f"score.gpu={self.score['gpu']:g}: the models that score listen on the CPU, and a GPU held for them would be "
+                "taken from a trial; give score cpu alone, and for speed more run.num_scorers"
             )
 
 

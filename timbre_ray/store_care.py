@@ -137,4 +137,3 @@ def _folders(folder: Path) -> list[Path]:
 
 def _num_bytes(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
-

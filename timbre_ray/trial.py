@@ -55,9 +55,7 @@ def run_trial(
     yield from collect(wait=True)
 
 
-def generate_from(
-    trial: FinishedTrial, prompt: str, *, num_clips: int, seed: int, out: Path, device: str = "cpu"
-) -> list[Path]:
+def generate_from(trial: FinishedTrial, prompt: str, *, num_clips: int, seed: int, out: Path, device: str = "cpu") -> list[Path]:
     """Plays a trial's weights: 16-bit WAV files in ``out``, each with a JSON file of its own that says what it is; returns the
     paths of the WAV files. Raises FileExistsError if ``out`` holds anything: nothing is written over.
     """

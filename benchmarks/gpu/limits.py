@@ -49,9 +49,7 @@ def examples_of(backbone: Backbone, num_clips: int = 16) -> Examples:
 
 def training(backbone: Backbone, examples: Examples, batch: int, steps: int = STEPS, method: str = "direct") -> Iterator[Any]:
     """Every weight of a copy of the U-Net, bfloat16 autocast."""
-    spec = DreamboothSpec(
-        method=method, steps=steps, lr=1e-6, batch_size=batch, gradient_accumulation=1, mixed_precision="bf16"
-    )
+    spec = DreamboothSpec(method=method, steps=steps, lr=1e-6, batch_size=batch, gradient_accumulation=1, mixed_precision="bf16")
     unet = backbone.copy_unet().requires_grad_(True)
     yield from train(unet, backbone.new_scheduler(), examples, None, spec, seed=0, device=backbone.device)
 

@@ -87,6 +87,6 @@ def reset_peak() -> None:
 
 
 def peak_gb() -> float:
-    """Most memory that the process reserved on the GPU since ``reset_peak``, in 1e9 bytes: a recorded graph's is in use for as long as
-    the graph lives, though the allocator counts what its tensors held as free once it is recorded."""
+    """Most memory that the process reserved on the GPU since ``reset_peak``, in 1e9 bytes: a recorded graph's is in use for as
+    long as the graph lives, though the allocator counts what its tensors held as free once it is recorded."""
     return torch.cuda.max_memory_reserved() / 1e9 if device() == "cuda" else 0.0

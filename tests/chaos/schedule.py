@@ -32,7 +32,5 @@ def schedule(seed: int | str, weights: Mapping[str, int], num_faults: int, *, fi
             deck = [kind for kind, weight in sorted(weights.items()) for _ in range(weight)]
             draw.shuffle(deck)
         kind = deck.pop()
-        planned.append(
-            Planned(number=number, kind=kind, moment=draw.random(), victim=draw.random(), amount=draw.random())
-        )
+        planned.append(Planned(number=number, kind=kind, moment=draw.random(), victim=draw.random(), amount=draw.random()))
     return tuple(planned)

@@ -46,9 +46,9 @@ def test_other_recordings_of_the_timbre_lie_nearer_than_another_timbre(name: str
     flute, held_out, lute = shipped("chinese_flute_v1"), shipped("chinese_flute_v1", "held_out"), shipped("chinese_lute")
     reference = embed_clips(name, held_out)
     for distance in (frechet_distance, kernel_distance):
-        assert (
-            distance(embed_clips(name, flute), reference) < 0.5 * distance(embed_clips(name, lute), reference)
-        ), distance.__name__
+        assert distance(embed_clips(name, flute), reference) < 0.5 * distance(embed_clips(name, lute), reference), (
+            distance.__name__
+        )
 
 
 @pytest.mark.parametrize("fad", [(), ("vggish", "vggish")])

@@ -82,7 +82,8 @@ README = Scene(
         "timbre-ray run sweeps/mini-ablation.yaml": Act(
             says=("3 finished, 0 kept, 0 failed", "Report: reports/mini-ablation/index.html"),
             writes={
-                **report("mini-ablation"), "results/mini-ablation/trials/*.json": 3,
+                **report("mini-ablation"),
+                "results/mini-ablation/trials/*.json": 3,
                 "results/mini-ablation/tensorboard/**/*tfevents*": 3,
             },
         ),
@@ -104,7 +105,8 @@ TUTORIAL = Scene(
     world=worlds.songs,
     acts={
         "timbre-ray data prepare songs/ --out clips/my_flute --clip-seconds 2.56": Act(
-            added=NO_FILTER, says=("song_3.mp3", "3 songs to train on", "1 song held out"),
+            added=NO_FILTER,
+            says=("song_3.mp3", "3 songs to train on", "1 song held out"),
             writes=prepared("clips/my_flute", clips=20),
         ),
         "timbre-ray init my-flute.yaml --clips clips/my_flute --instrument flute --partner piano "
@@ -121,7 +123,9 @@ TUTORIAL = Scene(
         ),
         "timbre-ray status my-flute": Act(says=("2 finished, 0 not begun",)),
         "timbre-ray report my-flute": Act(says=("Report: reports/my-flute/index.html",), writes=report("my-flute")),
-        "timbre-ray compare direct prior --sweep my-flute": Act(says=("dreambooth.method", "fad_held_out", "store/artifacts/generate/")),
+        "timbre-ray compare direct prior --sweep my-flute": Act(
+            says=("dreambooth.method", "fad_held_out", "store/artifacts/generate/")
+        ),
         "timbre-ray report my-flute --check": Act(says=("and the tables in reports/my-flute/tables: none differs",)),
         f'timbre-ray generate --from prior --sweep my-flute "{PROMPT}" -n 4 -o out/': Act(
             says=("out/clip_0003.wav",), writes={"out/*": 8}, after=four_clips
@@ -179,9 +183,7 @@ JUDGE = Scene(
     world=worlds.checkout,
     acts={
         "timbre-ray classifier train data/nsynth --rename keyboard=piano --folder 'chinese flute=data/flute' "
-        "--out classifiers/mine": Act(
-            says=("4 classes: bass, flute, piano, chinese flute", "120 epochs"), writes=CLASSIFIER
-        ),
+        "--out classifiers/mine": Act(says=("4 classes: bass, flute, piano, chinese flute", "120 epochs"), writes=CLASSIFIER),
         "timbre-ray classifier evaluate classifiers/mine data/nsynth --folder 'chinese flute=data/flute' --out reports/mine": Act(
             says=("By class", "chinese flute", "Report: reports/mine/report.md"), writes={"reports/mine/*": 5}
         ),
@@ -223,14 +225,16 @@ REFERENCE = Scene(
         ),
         "timbre-ray classifier train data/nsynth --rename keyboard=piano --folder 'chinese flute=data/flute' "
         "--folder 'chinese lute=data/lute' --out classifiers/mine": Act(
-            before=remove("classifiers/mine"), says=("5 classes: bass, flute, piano, chinese flute, chinese lute",),
+            before=remove("classifiers/mine"),
+            says=("5 classes: bass, flute, piano, chinese flute, chinese lute",),
             writes=CLASSIFIER,
         ),
         "timbre-ray classifier evaluate classifiers/nsynth data/nsynth --out reports/classifier": Act(
             says=("By class", "keyboard"), writes={"reports/classifier/*": 5}
         ),
         "timbre-ray data prepare songs/*.mp3 --out clips/my_flute": Act(
-            added=NO_FILTER, says=("song_2.mp3", "song_3.mp3"),
+            added=NO_FILTER,
+            says=("song_2.mp3", "song_3.mp3"),
             writes=prepared("clips/my_flute", clips=2, songs=2),
         ),
         "timbre-ray data prepare songs/ --out clips/my_flute --clip-seconds 2.56 --no-solo-filter": Act(

@@ -99,7 +99,12 @@ def test_every_command_exists(block: Block) -> None:
 def test_a_command_that_does_not_exist_is_noticed() -> None:
     assert "No such option" in understands(["plan", "sweep.yaml", "--clip", "x"])
     assert "No such command" in understands(["plot", "sweep.yaml"])
-    block = Block(page=ROOT / "README.md", language="sh", line=1, text="A=b timbre-ray plan x.yaml  # why\ncd y && timbre-ray run \\\n  z.yaml &\n")
+    block = Block(
+        page=ROOT / "README.md",
+        language="sh",
+        line=1,
+        text="A=b timbre-ray plan x.yaml  # why\ncd y && timbre-ray run \\\n  z.yaml &\n",
+    )
     assert commands(block) == [["timbre-ray", "plan", "x.yaml"], ["cd", "y"], ["timbre-ray", "run", "z.yaml"]]
 
 

@@ -141,9 +141,7 @@ def test_infeasible_resources_name_what_is_missing(write_sweep):
         run(sweep)
 
 
-@pytest.mark.parametrize(
-    ("metric", "mode"), [("fad_held_out", "min"), (["fad_held_out", "duet_partner_rank"], ["min", "min"])]
-)
+@pytest.mark.parametrize(("metric", "mode"), [("fad_held_out", "min"), (["fad_held_out", "duet_partner_rank"], ["min", "min"])])
 def test_search_with_asha_ends_nan_trials_as_failed(write_sweep, monkeypatch, metric, mode):
     from timbre_ray.cluster import search
 

@@ -25,9 +25,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, cluster_of() as cluster:
         undisturbed = run_undisturbed(Path(folder), cluster)
-        lines, survived = zip(
-            *(_line(faults[name], Path(folder), undisturbed) for name in arguments.only or faults), strict=True
-        )
+        lines, survived = zip(*(_line(faults[name], Path(folder), undisturbed) for name in arguments.only or faults), strict=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "README.md").write_text(_page(lines, sum(survived)), encoding="utf-8")
     return 0 if all(survived) else 1

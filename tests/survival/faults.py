@@ -60,7 +60,7 @@ def scorer(scene: Scene) -> None:
 def raylet(scene: Scene) -> None:
     with cluster_of(2) as cluster:
         scene.plan_strike("trial-a-0-10", "pause")
-        driver = scene.start(scene.write(), cluster=cluster)
+        driver = scene.start(scene.write(max_concurrent=1), cluster=cluster)  # so that one trial is under way
         trial = scene.reached("trial-a-0-10", driver)
         raylets = {node.all_processes["raylet"][0].process.pid for node in cluster.worker_nodes}
         (own,) = raylets & {process.pid for process in psutil.Process(trial).parents()}
@@ -70,7 +70,7 @@ def raylet(scene: Scene) -> None:
 
 def driver(scene: Scene, sent: signal.Signals = signal.SIGKILL) -> None:
     scene.plan_strike("trial-a-0-10", "pause")
-    first = scene.start(scene.write())
+    first = scene.start(scene.write(max_concurrent=1))  # so that one trial is under way
     scene.reached("trial-a-0-10", first)
     kill(first.pid, sent)
     first.communicate()
@@ -80,7 +80,7 @@ def driver(scene: Scene, sent: signal.Signals = signal.SIGKILL) -> None:
 def head(scene: Scene) -> None:
     with cluster_of() as cluster:
         scene.plan_strike("trial-a-0-10", "pause")
-        first = scene.start(scene.write(), cluster=cluster)
+        first = scene.start(scene.write(max_concurrent=1), cluster=cluster)  # so that one trial is under way
         scene.reached("trial-a-0-10", first)
         for name in ("gcs_server", "raylet"):
             kill(cluster.head_node.all_processes[name][0].process.pid)

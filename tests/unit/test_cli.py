@@ -110,7 +110,12 @@ def test_a_sweep_in_another_encoding_is_named(command, sweep_file, monkeypatch):
 
 @pytest.mark.parametrize(
     "command",
-    [["report", "small"], ["generate", "A flute.", "--from", "large-gpt2"], ["export", "large-gpt2"], ["data", "prepare", "flute"]],
+    [
+        ["report", "small"],
+        ["generate", "A flute.", "--from", "large-gpt2"],
+        ["export", "large-gpt2"],
+        ["data", "prepare", "flute"],
+    ],
 )
 @pytest.mark.parametrize(("out", "words"), [("afile", "is a file"), ("afile/below", "afile is a file")])
 def test_a_file_in_the_place_of_a_folder_is_named(command, out, words, sweep_file, monkeypatch):

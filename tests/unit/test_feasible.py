@@ -22,9 +22,7 @@ CONFIG = {
 
 def slots(*, nodes=(HEAD,), startable=Startable(), train=None, score=None, num_scorers=1) -> int:  # noqa: B008 (frozen)
     train = {"gpu": 1, "cpu": 1} if train is None else train
-    return check_feasible(
-        train=train, score=score or {"cpu": 0}, num_scorers=num_scorers, nodes=list(nodes), startable=startable
-    )
+    return check_feasible(train=train, score=score or {"cpu": 0}, num_scorers=num_scorers, nodes=list(nodes), startable=startable)
 
 
 def gpu_nodes(count: int, *, total: int | None = None) -> Startable:

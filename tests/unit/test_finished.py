@@ -74,7 +74,11 @@ def test_weights_that_are_not_there_are_not_trained_again(words: tuple[str, ...]
         (SPEC, 1, ["dreambooth"]),
         (TAUGHT, 0, ["teach"]),
         (TAUGHT, 1, ["dreambooth", "teach"]),
-        (dataclasses.replace(TAUGHT, dreambooth=dataclasses.replace(SPEC.dreambooth, train_language_model=True)), 1, ["dreambooth"]),
+        (
+            dataclasses.replace(TAUGHT, dreambooth=dataclasses.replace(SPEC.dreambooth, train_language_model=True)),
+            1,
+            ["dreambooth"],
+        ),
     ],
 )
 def test_what_a_model_is_made_of(spec: TrialSpec, step: int, wanted: list[str]) -> None:

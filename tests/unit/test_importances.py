@@ -165,12 +165,12 @@ def test_the_page_has_the_search_in_every_form(tmp_path: Path) -> None:
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids)) and "https://" not in page
     rows = found(folder).rows
-    assert all(f"<th scope=\"row\">{row[0]}</th><td>{row[1]}</td>" in section for row in rows)
+    assert all(f'<th scope="row">{row[0]}</th><td>{row[1]}</td>' in section for row in rows)
     search = found(folder)
     assert search.trial_headers[3:5] == ("method", "lr") and len(search.trial_rows) == 30
     best = min(search.trials, key=lambda trial: trial.values[0])
     assert search.trial_rows[0][0] == best.trial_id.rsplit("-", 1)[-1] and search.trial_rows[0][1] == f"{best.values[0]:.2f}"
-    assert f"<th scope=\"row\">{search.trial_rows[0][0]}</th>" in section
+    assert f'<th scope="row">{search.trial_rows[0][0]}</th>' in section
     text = (tmp_path / "out" / "report.md").read_text()
     assert "## What the search found" in text and f"| {rows[0][1]} |" in text
     frame = pd.read_parquet(tmp_path / "out" / "tables" / "importances.parquet")

@@ -26,8 +26,14 @@ def make(folder: Path) -> Manifest:
         (folder / file).write_bytes(file.encode())
         clips.append(
             Clip(
-                file=file, source=source, start_s=0.5, end_s=10.74, ratio=1.02, loudness_lufs=-21.5,
-                sha256=hashlib.sha256(file.encode()).hexdigest(), split=split,
+                file=file,
+                source=source,
+                start_s=0.5,
+                end_s=10.74,
+                ratio=1.02,
+                loudness_lufs=-21.5,
+                sha256=hashlib.sha256(file.encode()).hexdigest(),
+                split=split,
             )  # fmt: skip
         )
     songs = [

@@ -65,7 +65,8 @@ def test_answers_that_make_no_sweep_write_nothing(folder: Path, arguments: list[
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        ("token", "yes"), ("token", "1"), ("token", "1e3"), ("token", "null"), ("token", "it's"), ("token", "🎵"), ("token", "{a}"),
+        ("token", "yes"), ("token", "1"), ("token", "1e3"), ("token", "null"), ("token", "it's"), ("token", "🎵"),
+        ("token", "{a}"),
         ("token", "2024-01-01"), ("token", " sks "), ("token", "sks # new"), ("token", 'say "sks"'), ("token", "a\nb: c"),
         ("token", "<sks>"), ("instrument", "flute: x"), ("instrument", "- flute"), ("instrument", "two\nlines"),
         ("instrument", "Blockflöte"), ("clips", "yes"), ("clips", "it's {mine} # 1"),

@@ -33,9 +33,7 @@ def examples(backbone: Backbone, prompt: str, seed: int) -> Examples:
 
 @pytest.mark.parametrize("method", ["direct", "prior", "lora"])
 @pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_training_by_graphs_is_training(
-    on_gpu: Backbone, method: str, precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_by_graphs_is_training(on_gpu: Backbone, method: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Accumulated gradients, and prompts of unequal length: losses and weights of five steps."""
     spec = DreamboothSpec(method=method, steps=5, lr=1e-4, batch_size=2, gradient_accumulation=2, mixed_precision=precision)
     instance, prior = examples(on_gpu, "A recording of a sks flute solo.", 0), examples(on_gpu, "A piano.", 1)

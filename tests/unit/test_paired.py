@@ -87,7 +87,7 @@ def draw_levels(effect: float, shared: float, generator: np.random.Generator) ->
 
 @pytest.mark.parametrize("shared", [0.0, 0.5, 0.98])
 def test_intervals_cover_whatever_the_targets_share(shared: float) -> None:
-    """Two targets at one seed share class audio and noise: on the miniature's ablation their differences go together by up to 0.98."""
+    """Two targets at one seed share class audio and noise: on the miniature's ablation they go together by up to 0.98."""
     covered, num_sweeps = 0, 4 * NUM_SWEEPS
     for sweep in range(num_sweeps):
         low, high = paired_difference(by_pair(draw_levels(1.0, shared, np.random.default_rng([11, sweep])))).interval

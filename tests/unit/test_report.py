@@ -237,7 +237,9 @@ def test_a_search_over_two_metrics_shows_its_front(tmp_path: Path) -> None:
     assert front.rows[-1][3] == "dreambooth.lr=1.235e-05, dreambooth.method=prior"
     page = report.build(folder, store, tmp_path / "out").read_text()
     text = (tmp_path / "out" / "report.md").read_text()
-    assert "3 of 4 finished trials" in text and text.index("## Pareto front") < text.index("## Tables") and "## Claims" not in text
+    assert (
+        "3 of 4 finished trials" in text and text.index("## Pareto front") < text.index("## Tables") and "## Claims" not in text
+    )
     assert '<section id="pareto-front">' in page and "keeper" in page
 
 

@@ -14,8 +14,8 @@ from timbre_ray.data.clips import load_windows, read_clips, write_clips
 from timbre_ray.evaluate import scorer
 from timbre_ray.evaluate.frechet import frechet_distance
 from timbre_ray.evaluate.scorer import ScoreRequest, _distances, classify_clips, compute_floor, embed_clips, score_clips
-from timbre_ray.models.judges import load_judges
 from timbre_ray.models.embedders import load_embedder
+from timbre_ray.models.judges import load_judges
 from timbre_ray.specs import ClipsSpec, EvaluateSpec
 from timbre_ray.store import DamagedArtifactError, Store
 
@@ -33,9 +33,7 @@ def publish(store: Store, stage: str, key: str, clips: dict[str, torch.Tensor]) 
     return store.get_or_compute(stage, key, produce, description={}).key
 
 
-def request(
-    store: Store, solo: torch.Tensor, num_clips: int = 4, embedders: tuple[str, ...] = ("vggish",)
-) -> ScoreRequest:
+def request(store: Store, solo: torch.Tensor, num_clips: int = 4, embedders: tuple[str, ...] = ("vggish",)) -> ScoreRequest:
     target = shipped("chinese_flute_v1")
     name = f"solo{abs(hash(solo.numpy().tobytes()))}"
     audio = (("solo", publish(store, "generate", name, {"clip": solo})),)
@@ -95,10 +93,7 @@ def test_infinity_is_measured_where_clips_are_enough(tmp_path: Path, monkeypatch
     monkeypatch.setattr("timbre_ray.evaluate.scorer.load_embedder", lambda name, weights=None: embedder)
     noise = 0.2 * torch.randn(32, 40_960, generator=torch.Generator().manual_seed(0))
     asked, held_out = request(Store(tmp_path), shipped("chinese_lute")), {"held_out": embed_clips("few", noise)}
-    found = [
-        _distances("few", asked, noise[:count], held_out).metrics
-        for count in (31, 32)
-    ]
+    found = [_distances("few", asked, noise[:count], held_out).metrics for count in (31, 32)]
     assert "fad_inf_held_out" not in found[0]
     assert found[1]["fad_inf_held_out"] == pytest.approx(found[1]["fad_held_out"], abs=0.01)
 

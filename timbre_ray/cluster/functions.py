@@ -82,7 +82,9 @@ def baseline(spec: TrialSpec, *, worker: Worker, store: Store) -> dict[str, Any]
     try:
         return scorer.score_floor(spec, store)
     except (ArtifactNotFoundError, DamagedArtifactError):
-        from timbre_ray.stages import TrialStages  # where the recordings are not encoded already, and then alone: it takes seconds
+        from timbre_ray.stages import (
+            TrialStages,
+        )  # where the recordings are not encoded already, and then alone: it takes seconds
 
         TrialStages(spec, store, device).encode()
         return scorer.score_floor(spec, store)

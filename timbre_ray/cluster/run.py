@@ -143,8 +143,8 @@ def _plan_line(sweep: Sweep, todo: _Todo) -> str:
 
 
 def _run_on_ray(
-    sweep: Sweep, *, todo: _Todo, floors: Mapping[str, Baseline], ledger: Ledger, results: Path, functions: Functions, console: Console,
-    address: str | None, check_alone: Callable[[], None],
+    sweep: Sweep, *, todo: _Todo, floors: Mapping[str, Baseline], ledger: Ledger, results: Path, functions: Functions,
+    console: Console, address: str | None, check_alone: Callable[[], None],
 ) -> Outcome:  # fmt: skip
     run = sweep.run
     slots = check_feasible(
@@ -175,7 +175,9 @@ def _run_on_ray(
         if todo.num_trials:
             with credentials_kept_back(), Display(board, console, title=sweep.name):
                 keeper = SweepCallback(context=context, board=board, check_alone=check_alone)
-                _fit(sweep, todo=todo, context=context, callbacks=[keeper, baselines], say=board.notice, scratch=results / ".tune")
+                _fit(
+                    sweep, todo=todo, context=context, callbacks=[keeper, baselines], say=board.notice, scratch=results / ".tune"
+                )
         failed_floors = baselines.wait()
     finally:
         scorers.stop()
@@ -190,7 +192,12 @@ def _checked_disks(sweep: Sweep, results: Path) -> tuple[SharedDisk, ...]:
 
 
 def _fit(
-    sweep: Sweep, *, todo: _Todo, context: TrialContext, callbacks: list[tune.Callback], say: Callable[[str], None],
+    sweep: Sweep,
+    *,
+    todo: _Todo,
+    context: TrialContext,
+    callbacks: list[tune.Callback],
+    say: Callable[[str], None],
     scratch: Path,
 ) -> None:
     """Tune's own folder holds nothing that the ledger lacks: it is emptied before and removed after."""

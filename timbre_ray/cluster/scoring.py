@@ -39,7 +39,6 @@ class Scorer:
         with self._store.attributed_to(trial_id):
             return self._score(request, worker=self._worker, store=self._store)
 
-
     def baseline(self, compute: Callable[..., dict[str, Any]], spec: TrialSpec, target: str, key: str, ledger: Ledger) -> None:
         """Writes the record itself, as trials do: a report in the middle of the run has its floor."""
         with self._store.attributed_to(f"baseline-{target}"):
@@ -90,9 +89,7 @@ class ScorerPool:
         self._actors = actors
 
     @classmethod
-    def start(
-        cls, *, num_scorers: int, resources: Mapping[str, float], worker: Worker, functions: Functions
-    ) -> ScorerPool:
+    def start(cls, *, num_scorers: int, resources: Mapping[str, float], worker: Worker, functions: Functions) -> ScorerPool:
         """The actors prepare themselves while the first trial is on its way to its first score."""
         actor = ray.remote(Scorer).options(max_restarts=-1, max_task_retries=MAX_RETRIES, **as_ray_options(resources))
         actors = [actor.remote(worker=worker, score=functions.score) for _ in range(num_scorers)]

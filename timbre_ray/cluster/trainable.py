@@ -95,9 +95,7 @@ def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
         raise
 
 
-def _run_evaluations(
-    trial: PlannedTrial, *, store: Store, context: TrialContext, recorder: Recorder, watchdog: Watchdog
-) -> None:
+def _run_evaluations(trial: PlannedTrial, *, store: Store, context: TrialContext, recorder: Recorder, watchdog: Watchdog) -> None:
     def on_progress(progress: Any) -> None:
         watchdog.alive()
         recorder.on_progress(progress)

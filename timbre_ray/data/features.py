@@ -65,8 +65,14 @@ def fbank(waveform: Tensor, num_frames: int) -> Tensor:
     banks = []
     for clip in waveform:
         bank = kaldi.fbank(
-            (clip - clip.mean())[None], htk_compat=True, sample_frequency=SAMPLE_RATE_HZ, use_energy=False,
-            window_type="hanning", num_mel_bins=128, dither=0.0, frame_shift=10,
+            (clip - clip.mean())[None],
+            htk_compat=True,
+            sample_frequency=SAMPLE_RATE_HZ,
+            use_energy=False,
+            window_type="hanning",
+            num_mel_bins=128,
+            dither=0.0,
+            frame_shift=10,
         )[:num_frames]
         banks.append(torch.nn.functional.pad(bank, (0, 0, 0, num_frames - len(bank))))
     return (torch.stack(banks) - FBANK_MEAN) / (2 * FBANK_STD)

@@ -187,9 +187,7 @@ def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
     pipeline.to(device)
     audiomae = AudioMAE.from_pretrained(audiomae_path(spec)).to(device).requires_grad_(False)
     _check_fit(spec, language_model, audiomae)
-    return Backbone(
-        pipeline=pipeline, audiomae=audiomae, digest=backbone_digest(spec), device=device, unrounded_unet=unrounded
-    )
+    return Backbone(pipeline=pipeline, audiomae=audiomae, digest=backbone_digest(spec), device=device, unrounded_unet=unrounded)
 
 
 def _check_fit(spec: BackboneSpec, language_model: GPT2LMHeadModel, audiomae: AudioMAE) -> None:

@@ -1,5 +1,5 @@
-"""The models that score, apart from the backbone's: an evaluation actor that hears with VGGish alone imports neither diffusers nor
-transformers, which takes half its start."""
+"""The models that score, apart from the backbone's: an evaluation actor that hears with VGGish alone imports neither diffusers
+nor transformers, which takes half its start."""
 
 from __future__ import annotations
 

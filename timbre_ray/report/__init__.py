@@ -39,9 +39,7 @@ def build(results: Path, store: Path | Store, out: Path, *, baseline: str | None
     return index
 
 
-def build_tables(
-    results: Path, store: Store, out: Path, *, baseline: str | None = None, margin: float | None = None
-) -> Findings:
+def build_tables(results: Path, store: Store, out: Path, *, baseline: str | None = None, margin: float | None = None) -> Findings:
     """Write the tables alone into ``out``; returns what they were made of. Arguments and errors as of ``build``."""
     from timbre_ray.report import arms, comparisons, effect_forms, effects, importances, paper, spread, tables, textforms
     from timbre_ray.report.findings import Findings

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import Any
 
-from timbre_ray.report.results import Results
+from timbre_ray.report.results import Results, flat
 from timbre_ray.report.textforms import NOTHING
 
 HEADERS = ("arm", "teacher forcing", "method", "what else differs")
@@ -37,7 +35,7 @@ def gather(results: Results) -> tuple[Setting, ...]:
         return ()
     found: dict[str, dict[str, set[str]]] = {arm.label: defaultdict(set) for arm in results.arms}
     for trial in results.trials:
-        for key, value in _flat(trial["spec"]):
+        for key, value in flat(trial["spec"]):
             found[results.labels[trial["trial_id"]]][key].add(str(value))
     keys = sorted(set().union(*found.values()) - OF_ROWS - OWN_COLUMN)
     differing = [key for key in keys if len({frozenset(own[key]) for own in found.values()}) > 1]
@@ -58,14 +56,6 @@ def reading(results: Results) -> str:
         "FAD is the Fréchet audio distance between an arm’s clips and recordings of the instrument (lower is nearer); the rank "
         f"in the duet is the place of the {results.partner} among the classifier’s classes by mean confidence (1 is best)."
     )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _either(values: set[str]) -> str:

@@ -87,8 +87,6 @@ def _lines(frame: pd.DataFrame, kind: RowKind, partner: str) -> Iterable[Line]:
 
 def frame(lines: Iterable[Line]) -> pd.DataFrame:
     """One mean a line."""
-    rows = [
-        (x.target, x.label, x.metric, x.mean, *(x.interval or (None, None)), x.num_seeds, x.num_clips) for x in lines
-    ]
+    rows = [(x.target, x.label, x.metric, x.mean, *(x.interval or (None, None)), x.num_seeds, x.num_clips) for x in lines]
     names = ["target", "row", "metric", "mean", "low", "high", "num_seeds", "num_clips"]
     return pd.DataFrame(rows, columns=names).astype({"low": "float64", "high": "float64"})

@@ -89,9 +89,7 @@ def class_rows(measures: Measures) -> list[list[str]]:
 def _training(training: dict[str, Any]) -> str:
     spec, kept, windows = training["spec"], training["kept_epoch"], training["windows"]
     settings = ", ".join(f"{name} {value}" for name, value in spec.items())
-    counts = [
-        [escape_markdown(name), str(count), str(windows["valid"].get(name, 0))] for name, count in windows["train"].items()
-    ]
+    counts = [[escape_markdown(name), str(count), str(windows["valid"].get(name, 0))] for name, count in windows["train"].items()]
     chosen = (
         f"Kept: epoch {kept['epoch']} of {spec['epochs']}, with the best mean average precision on the validation split "
         f"({kept['valid_map']:.4f}; accuracy {kept['valid_accuracy']:.4f})."

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from timbre_ray.report.paired import PairedDifference, paired_difference
-from timbre_ray.report.results import Results
+from timbre_ray.report.results import Results, flat
 from timbre_ray.store import Store
 
 Place = tuple[str, int]
@@ -86,19 +86,11 @@ def _trials(results: Results, name: str) -> dict[Place, Mapping[str, Any]]:
 
 
 def _differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    values = [dict(_settings(spec)) for spec in (left, right)]
+    values = [dict(flat(spec)) for spec in (left, right)]
     for key in dict.fromkeys([*values[0], *values[1]]):
         a, b = (str(side.get(key, "–")) for side in values)
         if a != b:
             yield key, a, b
-
-
-def _settings(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in spec.items():
-        if isinstance(value, Mapping):
-            yield from _settings(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _scores(left: dict[Place, Any], right: dict[Place, Any], shared: Sequence[Place]) -> Iterator[Score]:

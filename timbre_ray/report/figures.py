@@ -121,7 +121,12 @@ def _over_steps(
 
 
 def _trade_off(
-    frame: pd.DataFrame, target: str, partner: str, styles: Mapping[str, _Style], floor: float | None, untouched: str | None,
+    frame: pd.DataFrame,
+    target: str,
+    partner: str,
+    styles: Mapping[str, _Style],
+    floor: float | None,
+    untouched: str | None,
     highest: float,
 ) -> Drawing | None:
     last = _wide(frame[frame["final"]])

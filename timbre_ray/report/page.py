@@ -31,9 +31,7 @@ from timbre_ray.report.tables import COMMON_NOTE
 _FOLDER = Path(__file__).parent
 
 
-def render(
-    findings: Findings, judgements: Sequence[Judgement], drawings: Sequence[Drawing], heard: Sequence[Listening]
-) -> str:
+def render(findings: Findings, judgements: Sequence[Judgement], drawings: Sequence[Drawing], heard: Sequence[Listening]) -> str:
     results, effects, search = findings.results, findings.effects, findings.search
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),

@@ -1,8 +1,8 @@
 """Differences between arms in pairs of the same target and seed, and the contrasts of arms that an ablation's effects are.
 
-Targets are blocks: each has its own level of the difference, and the mean weighs all targets alike. Seeds are the repetitions, and a
-seed is one whatever the number of targets: their trials share its class audio, its draws and its noise, so that what a seed does to
-the one it does to the others. An interval speaks of other seeds on these recordings.
+Targets are blocks: each has its own level of the difference, and the mean weighs all targets alike. Seeds are the repetitions,
+and a seed is one whatever the number of targets: their trials share its class audio, its draws and its noise, so that what a seed
+does to the one it does to the others. An interval speaks of other seeds on these recordings.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class PairedDifference:
         return float(2 * stats.t.sf(abs(self.mean) / self.standard_error, self.num_seeds - 1))
 
     def num_more_seeds(self, margin: float) -> int | None:
-        """Seeds beyond the present ones after which the difference would be shown, or shown to lie within ``margin``, with a chance
-        of POWER and before any correction; MANY_SEEDS where it is more than that. None where nothing can be told from what is known.
+        """Seeds beyond the present ones after which the difference would be shown, or shown to lie within ``margin``, with a
+        chance of POWER and before any correction; MANY_SEEDS where it is more than that. None where nothing is known.
         """
         if not self.spread:
             return None
@@ -92,8 +92,9 @@ def _t_factor(degrees_of_freedom: int) -> float:
 def paired_difference(differences: Mapping[tuple[str, int], float]) -> PairedDifference:
     """differences: (target, seed) -> difference, at least one.
 
-    What the seeds differ by is told from each seed's part in the mean, over all targets at once (as cluster-robust errors are); with
-    all targets at all seeds that is Student's t over the seeds' means. The target with fewest seeds decides the degrees of freedom.
+    What the seeds differ by is told from each seed's part in the mean, over all targets at once (as cluster-robust errors are);
+    with all targets at all seeds that is Student's t over the seeds' means. The target with fewest seeds decides the degrees of
+    freedom.
     """
     groups: dict[str, dict[int, float]] = {}
     for (target, seed), value in differences.items():
@@ -109,7 +110,11 @@ def paired_difference(differences: Mapping[tuple[str, int], float]) -> PairedDif
         # Rounding must not look like spread.
         spread = 0.0 if spread < 1e-9 * max(1.0, *map(abs, means.values())) else spread
     return PairedDifference(
-        mean=statistics.fmean(means.values()), spread=spread, num_seeds=fewest, num_pairs=len(differences), by_target=tuple(means.items())
+        mean=statistics.fmean(means.values()),
+        spread=spread,
+        num_seeds=fewest,
+        num_pairs=len(differences),
+        by_target=tuple(means.items()),
     )
 
 

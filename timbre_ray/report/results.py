@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,15 @@ def _still_planned(records: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any
 def _num_planned(sweep: Mapping[str, Any]) -> int | None:
     planned = sweep.get("planned")
     return len(planned) if isinstance(planned, list) else planned
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key -> value of a spec in a record."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def point_label(trial_id: str) -> str:

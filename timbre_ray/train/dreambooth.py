@@ -97,8 +97,8 @@ def _parts(instance: Examples, prior: Examples | None, spec: DreamboothSpec, dev
 
 
 def _accumulate(
-    predict: Callable[..., Any], scheduler: DDIMScheduler, parts: tuple[_Part, ...], spec: DreamboothSpec, accelerator: Accelerator,
-    *, step: int, seed: int, gpt2: GPT2LMHeadModel | None,
+    predict: Callable[..., Any], scheduler: DDIMScheduler, parts: tuple[_Part, ...], spec: DreamboothSpec,
+    accelerator: Accelerator, *, step: int, seed: int, gpt2: GPT2LMHeadModel | None,
 ) -> dict[str, float]:  # fmt: skip
     """Gradients of one optimizer step -> its losses: the weighted sum, and each part alone. Raises FloatingPointError."""
     losses = {part.name: 0.0 for part in parts}
@@ -138,9 +138,9 @@ def train(
     """Trains what requires gradients in ``unet`` (and ``gpt2``) in place; yields the losses of every optimizer step.
 
     resume_from: a checkpoint file that is read if it is there and written every ``checkpoint_every_s`` seconds of training, less
-    often where writing takes long (SAVING_SHARE), or after every step where that is 0; a resumed run's
-    weights equal an uninterrupted one's bit for bit on the CPU. The losses of the steps before the checkpoint are yielded
-    again, so that the caller sees every step once. A caller that must leave throws Leaving in: the checkpoint is written at the
+    often where writing takes long (SAVING_SHARE), or after every step where that is 0; a resumed run's weights equal an
+    uninterrupted one's bit for bit on the CPU. The losses of the steps before the checkpoint are yielded again, so that the
+    caller sees every step once. A caller that must leave throws Leaving in: the checkpoint is written at the
     step just yielded, whenever the last one was. Raises FloatingPointError when a loss is not finite.
     """
     AcceleratorState._reset_state(reset_partial_state=True)  # a warm worker may have trained in another precision

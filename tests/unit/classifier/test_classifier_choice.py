@@ -15,8 +15,8 @@ from tests.unit.score_keys import key_of_score
 from timbre_ray.cluster.baselines import baseline_key
 from timbre_ray.evaluate.scorer import ScoreRequest, classify_clips
 from timbre_ray.identity import MINI, VERSIONS, judges_digest
-from timbre_ray.models.judges import load_judges
 from timbre_ray.models.classifier import InstrumentClassifier
+from timbre_ray.models.judges import load_judges
 from timbre_ray.store import Store, stage_key
 from timbre_ray.sweep import Sweep, SweepError, load_sweep
 

@@ -79,16 +79,20 @@ def _write_clips(judged: JudgedSong, folder: Path, name: str) -> list[Clip]:
         write_flac(path, judged.waveform[piece.samples].clamp(-1, 1).numpy(), SAMPLE_RATE_HZ)
         clips.append(
             Clip(
-                file=path.name, source=str(judged.path), start_s=piece.start_s, end_s=piece.end_s, ratio=_rounded(piece.ratio),
-                loudness_lufs=round(piece.loudness_lufs, 2), sha256=file_sha256(path), split="train",
+                file=path.name,
+                source=str(judged.path),
+                start_s=piece.start_s,
+                end_s=piece.end_s,
+                ratio=_rounded(piece.ratio),
+                loudness_lufs=round(piece.loudness_lufs, 2),
+                sha256=file_sha256(path),
+                split="train",
             )  # fmt: skip
         )
     return clips
 
 
-def _split(
-    songs: list[Song], clips: list[Clip], dropped: list[Dropped], settings: PrepareSettings, folder: Path
-) -> Manifest:
+def _split(songs: list[Song], clips: list[Clip], dropped: list[Dropped], settings: PrepareSettings, folder: Path) -> Manifest:
     """Moves the clips to the folders of their splits."""
     used = {clip.source for clip in clips}
     splits = split_songs([song.sha256 for song in songs if song.source in used], held_out=settings.held_out, seed=settings.seed)

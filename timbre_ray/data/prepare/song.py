@@ -138,7 +138,9 @@ def _between(solo: list[tuple[float, float]], duration_s: float, sound: _Sound, 
         if end - start > cutting.FRAME_S:
             pieces.append(
                 Piece(
-                    start_s=round(start, 4), end_s=round(end, 4), ratio=sound.ratio(start, end),
+                    start_s=round(start, 4),
+                    end_s=round(end, 4),
+                    ratio=sound.ratio(start, end),
                     reason=_crowd(sound.heard, start, end, settings),
                 )  # fmt: skip
             )

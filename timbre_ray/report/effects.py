@@ -86,8 +86,9 @@ class Effects:
             f"{_DESIGNS[self.design]} At the last step, in pairs of the same target and seed, averaged over other settings of a "
             "grid; seeds that lack an arm are left out. Better or worse: a paired t-test over seeds, each over all targets, "
             f"corrected over the effects in one score (Benjamini and Hochberg): of those called so at most "
-            f"{FALSE_DISCOVERY_RATE:.0%} are expected to be false. Level, and of an interaction “add up”: the 95 % interval lies "
-            f"within {self.margin_share:.0%} of the first arm’s mean. “Together” compares two factors with the sum of their effects. "
+            f"{FALSE_DISCOVERY_RATE:.0%} are expected to be false. Level, and of an interaction “add up”: the "
+            f"95 % interval lies within {self.margin_share:.0%} of the first arm’s mean. “Together” compares two "
+            "factors with the sum of their effects. "
             f"The number of seeds is what would decide with a chance of {POWER:.0%} before the correction, were effect and "
             "spread as they are here. An effect that is the same at every seed, as of ranks, has no spread to test it by."
         )

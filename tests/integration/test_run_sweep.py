@@ -124,6 +124,18 @@ def test_a_second_run_keeps_what_finished(write_sweep):
     assert "2 no longer planned" in printed
 
 
+def test_a_floor_that_is_missing_beside_kept_trials_is_computed(write_sweep):
+    first, _, _ = run(write_sweep(arms=by_token("one")))
+    (first.results / "baselines" / "flute.json").unlink()
+    second, _, _ = run(write_sweep(arms=by_token("one", "two")))
+    assert (second.num_kept, len(second.finished), second.failed) == (1, 1, {})
+    assert list(Ledger(second.results).baselines()) == ["flute"]
+    (second.results / "baselines" / "flute.json").unlink()
+    third, _, _ = run(write_sweep(arms=by_token("one", "two")))
+    assert (third.num_kept, third.failed) == (2, {}), "with no trial left"
+    assert list(Ledger(third.results).baselines()) == ["flute"]
+
+
 def test_a_worker_that_always_dies_and_a_failed_baseline_have_reasons(write_sweep):
     sweep = write_sweep(arms={"a": {"clips": {"token": "no_baseline"}}, **by_token("dies")})
     outcome, _, records = run(sweep)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from safetensors import safe_open
 
 from timbre_ray.backbones import PUBLISHED_AUDIOMAE, at_hand, pipeline_at_hand
+from timbre_ray.priors import PRIORS
 from timbre_ray.specs import BackboneSpec, DreamboothSpec, TrialSpec
 
 FLOAT32 = 4  # bytes
@@ -111,7 +112,8 @@ def training_memory(spec: TrialSpec, size: ModelSize) -> int | None:
     generates = FLOAT32 if spec.backbone.dtype == "float32" else FLOAT32 // 2
     whole = FLOAT32 * (size.total - size.unet + AUDIOMAE_PARAMETERS) + generates * size.unet
     of_any, of_each = ACTIVATIONS[spec.dreambooth.mixed_precision]
-    activations = size.unet * (of_any + of_each * spec.dreambooth.batch_size)
+    with_prior = spec.dreambooth.method in PRIORS and spec.dreambooth.prior_weight != 0  # both go through the U-Net together
+    activations = size.unet * (of_any + of_each * spec.dreambooth.batch_size * (2 if with_prior else 1))
     num_clips = min(spec.evaluate.sampler.batch_size, spec.evaluate.num_clips)
     sampling = FLOAT32 * size.unet * SAMPLING[spec.backbone.dtype] * num_clips
     training = FLOAT32 * (size.unet + trained * (GRADIENTS + ADAMW_STATES) + activations)

@@ -163,7 +163,7 @@ class StageKeys:
 
     def _weights(self, step: int) -> Stage:
         taught, prior, settings = self.teach, self.prior, self.spec.dreambooth
-        left_out = {"steps", *_irrelevant(settings)}
+        left_out = {"steps", *unread_settings(settings.method, settings.train_language_model)}
         spec = {k: v for k, v in as_dict(settings).items() if k not in left_out}
         if settings.train_language_model:
             spec["loa"] = self.spec.teacher.loa  # the ground truth that GPT-2 is now and then replaced by
@@ -299,10 +299,10 @@ def _identity(sampler: SamplerSpec) -> dict[str, Any]:
     return {k: v for k, v in as_dict(sampler).items() if k != "batch_size"}
 
 
-def _irrelevant(spec: DreamboothSpec) -> tuple[str, ...]:
-    """Settings that this method does not read: two arms that differ only in them share their weights."""
-    names: list[str] = [] if spec.method == "lora" else ["lora_rank", "lora_alpha", "lora_targets"]
-    names += [] if spec.method in PRIORS else ["prior_weight", "num_class_clips"]
-    names += [] if spec.method == "mixclass_prior" else ["mixture_gain_db"]
-    names += [] if spec.train_language_model else ["true_loa_probability"]
-    return tuple(names)
+def unread_settings(method: str, train_language_model: bool) -> frozenset[str]:
+    """Of ``dreambooth``, what this method does not read: two arms that differ only in that share their weights."""
+    names: list[str] = [] if method == "lora" else ["lora_rank", "lora_alpha", "lora_targets"]
+    names += [] if method in PRIORS else ["prior_weight", "num_class_clips"]
+    names += [] if method == "mixclass_prior" else ["mixture_gain_db"]
+    names += [] if train_language_model else ["true_loa_probability"]
+    return frozenset(names)

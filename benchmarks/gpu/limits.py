@@ -17,7 +17,7 @@ from timbre_ray.models import cuda_graphs
 from timbre_ray.models.backbone import Backbone, Embeddings
 from timbre_ray.models.sampling import denoise, prompt_pair
 from timbre_ray.specs import DreamboothSpec, SamplerSpec
-from timbre_ray.train.dreambooth import Examples, diffusion_loss, train
+from timbre_ray.train.dreambooth import Examples, diffusion_losses, train
 
 TRAIN_BATCHES, GENERATE_BATCHES = (1, 4, 16), (1, 16, 32)
 STEPS, DENOISING_STEPS = 7, 5
@@ -70,7 +70,7 @@ def step_flops(backbone: Backbone, examples: Examples) -> float:
 
     def run() -> None:
         with torch.autocast(torch.device(backbone.device).type, torch.bfloat16):
-            loss = diffusion_loss(unet, backbone.new_scheduler(), examples, 1, generator)
+            (loss,) = diffusion_losses(unet, backbone.new_scheduler(), [examples], 1, [generator])
         loss.backward()
 
     return flops_of(run)

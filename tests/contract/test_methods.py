@@ -17,6 +17,8 @@ from timbre_ray.methods import METHODS
 from timbre_ray.methods.lora import target_modules
 from timbre_ray.models.backbone import Backbone
 from timbre_ray.specs import DreamboothSpec
+from timbre_ray.train import dreambooth
+from timbre_ray.train.checkpoint import generator_for
 from timbre_ray.train.dreambooth import Examples, train
 
 SPEC = DreamboothSpec(steps=2, lr=1e-4, batch_size=1, gradient_accumulation=2)
@@ -141,6 +143,32 @@ def test_prior_with_weight_zero_equals_direct(backbone: Backbone, examples: dict
     assert not equal(direct, run(backbone, examples, spec, prior=examples["prior"]))
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_instance_and_prior_together_have_the_gradients_of_each_alone(
+    joint: bool, backbone: Backbone, examples: dict[str, Examples]
+) -> None:
+    """One call of the U-Net for both, the shorter prompt padded, against a call for each; with GPT-2, its gradients too."""
+    spec = dataclasses.replace(SPEC, method="prior", prior_weight=0.7, batch_size=2, gradient_accumulation=1)
+    assert examples["instance"].prompt.t5.shape != examples["prior"].prompt.t5.shape
+
+    def gradients_and_losses(*names: str) -> tuple[torch.Tensor, list[float]]:
+        unet, gpt2 = backbone.copy_unet().requires_grad_(True), backbone.copy_language_model().requires_grad_(True)
+        parts = dreambooth.of_one_length([examples[name] for name in names])
+        streams = {"instance": dreambooth.INSTANCE, "prior": dreambooth.PRIOR}
+        drawn = [generator_for(3, streams[name], 0) for name in names]
+        losses = dreambooth.diffusion_losses(unet, backbone.new_scheduler(), parts, 2, drawn, gpt2 if joint else None, 0.25)
+        weights = {"instance": 1.0, "prior": spec.prior_weight}
+        sum(weights[name] * loss for name, loss in zip(names, losses, strict=True)).backward()
+        trained = [*unet.parameters(), *(gpt2.parameters() if joint else [])]
+        return torch.cat([p.grad.flatten() for p in trained if p.grad is not None]), [loss.item() for loss in losses]
+
+    (instance, first), (prior, second) = gradients_and_losses("instance"), gradients_and_losses("prior")
+    together, losses = gradients_and_losses("instance", "prior")
+    assert losses == pytest.approx(first + second, rel=1e-5) and losses[0] != pytest.approx(losses[1], rel=1e-3)
+    assert (together - (instance + prior)).norm() < 1e-5 * together.norm()
+    assert (together - instance).norm() > 0.1 * together.norm()
+
+
 def test_mixclass_with_a_silent_piano_is_the_target(backbone: Backbone, examples: dict[str, Examples]) -> None:
     target = normalise_waveform(waveforms(2, 0))
     prompt = examples["instance"].prompt
@@ -204,7 +232,7 @@ def test_a_run_that_was_told_to_leave_goes_on_at_that_very_step(
     resumed, rows = begin()
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert equal(whole, resumed)
-    assert len(steps) == 4 * spec.gradient_accumulation * 2, "every step was computed once: on the instance and on the prior"
+    assert len(steps) == 4 * spec.gradient_accumulation, "every step was computed once, instance and prior in one call"
 
 
 def test_a_run_with_a_checkpoint_cut_off_half_way_equals_an_uninterrupted_one(

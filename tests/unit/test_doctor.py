@@ -56,11 +56,13 @@ def test_a_gpu_is_wanted_only_if_the_sweep_asks(case):
 def test_memory_follows_from_backbone_and_method(case):
     large = PUBLISHED_SIZES["cvssp/audioldm2-large"]
     needs = {}
-    for method in ("direct", "lora"):
+    for method in ("direct", "prior", "lora"):
         made = case(backbone=LARGE, dreambooth={"method": method}, run=ONE_GPU)
         needs[method] = training_memory(made.trials[0].spec, large)
     # Two sets of gradients and two moments of the U-Net, less those of the adapter: what LoRA saves.
     assert needs["direct"] - needs["lora"] == 16 * (large.unet - large.lora["cross_attention"] * 4)
+    # A clip of the class goes through the U-Net beside each of the instrument.
+    assert needs["prior"] - needs["direct"] == 4 * 1.5 * large.unet
     arms = {"small": {"dreambooth": {"method": "lora"}}, "whole": {}}
     room = case(gpus=(2 * needs["direct"],), backbone=LARGE, arms=arms, run=ONE_GPU)
     assert level("GPU memory", room) == "ok" and "whole" in CHECKS["GPU memory"](room).found

@@ -66,6 +66,7 @@ def write(folder: Path, scores: dict[str, tuple[Score, str]], num_trials: int = 
         study.tell(trial, list(values.values()))
         record = trial_record("base", "mine", 0, lambda *_, v=values: {"fad_held_out": 5.0, "partner_confidence": 0.5} | v)
         record |= {"arm": "search", "trial_id": f"search-{number:03}", "point": dict(trial.params), "started": float(number)}
+        record["spec"]["dreambooth"]["method"] = trial.params["dreambooth.method"].replace("-", "_")
         ledger.write_trial(record)
     ledger.write_sweep({
         "name": "search", "arms": ["search"], "planned": num_trials, "text": "", "run": {},
@@ -167,10 +168,13 @@ def test_the_page_has_the_search_in_every_form(tmp_path: Path) -> None:
     rows = found(folder).rows
     assert all(f'<th scope="row">{row[0]}</th><td>{row[1]}</td>' in section for row in rows)
     search = found(folder)
-    assert search.trial_headers[3:5] == ("method", "lr") and len(search.trial_rows) == 30
+    assert search.trial_headers[3:6] == ("at step", "method", "lr") and len(search.trial_rows) == 30
     best = min(search.trials, key=lambda trial: trial.values[0])
     assert search.trial_rows[0][0] == best.trial_id.rsplit("-", 1)[-1] and search.trial_rows[0][1] == f"{best.values[0]:.2f}"
     assert f'<th scope="row">{search.trial_rows[0][0]}</th>' in section
+    assert [arm.label for arm in load(folder).arms] == [row[0] for row in search.trial_rows], "every table has the best first"
+    method, rank = (search.trial_headers.index(name) for name in ("method", "lora_rank"))
+    assert {(row[method] == "lora", row[rank] == "–") for row in search.trial_rows} == {(True, False), (False, True)}
     text = (tmp_path / "out" / "report.md").read_text()
     assert "## What the search found" in text and f"| {rows[0][1]} |" in text
     frame = pd.read_parquet(tmp_path / "out" / "tables" / "importances.parquet")

@@ -17,7 +17,7 @@ import soundfile
 
 from timbre_ray import report
 from timbre_ray.ledger import Ledger
-from timbre_ray.report import claims, pareto, summary, tables
+from timbre_ray.report import claims, figures, pareto, summary, tables
 from timbre_ray.report.results import Results, load
 from timbre_ray.store import Store
 
@@ -400,3 +400,13 @@ def test_neither_torch_nor_ray_is_imported(tmp_path: Path) -> None:
         "assert not {'torch', 'ray'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(folder), str(store), str(tmp_path / "out")], check=True)
+
+
+def test_steps_too_near_each_other_share_no_room_for_their_names() -> None:
+    assert figures._tick_labels([0, 25, 300], 250) == ["0", "25", "300"]
+    assert figures._tick_labels([0], 250) == ["0"]
+    searched = [25, 50, 100, 128, 197, 200, 230, 238, 242, 267, 293]
+    named = [label for label in figures._tick_labels(searched, 250) if label]
+    assert named[0] == "25" and named[-1] == "293" and 3 < len(named) < len(searched)
+    ends = [(250 * (int(n) / 293) ** 0.5, 0.55 * figures.TICK_PT * len(n) / 2) for n in named]
+    assert all(right - left > a + b for (left, a), (right, b) in zip(ends, ends[1:], strict=False))

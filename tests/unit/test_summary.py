@@ -68,5 +68,6 @@ def test_a_search_answers_with_its_best_trial(tmp_path: Path, mode: str, choose)
     told = answer(folder, tmp_path)
     which = {"min": "lowest", "max": "highest"}[mode]
     assert told[0].startswith(f"Of {len(search.trials)} finished trials, {best.trial_id} has the {which} fad_held_out")
-    assert f"{best.values[0]:.2f}" in told[0] and f"dreambooth.lora_rank={best.point['dreambooth.lora_rank']}" in told[0]
+    assert f"{best.values[0]:.2f}" in told[0] and f"dreambooth.steps={best.point['dreambooth.steps']}" in told[0]
+    assert ("dreambooth.lora_rank=" in told[0]) == (best.point["dreambooth.method"] == "lora"), "drawn, but not read"
     assert told[1] == search.sentence

@@ -27,6 +27,7 @@ MAX_LABELS = 14
 WIDTH_IN, HEIGHT_IN = 5.6, 3.4
 LABEL_PT, LABEL_GAP = 9.2, 0.066
 """Size of names, and the least distance between two in shares of the axes' height."""
+TICK_PT = 9.5
 UNTOUCHED_MARK = "x"
 
 
@@ -86,13 +87,12 @@ def _over_steps(
     scores = frame[frame["metric"] == metric]
     if scores.empty:
         return None
+    styles = {label: style for label, style in styles.items() if label in set(scores["arm"])}
     with mpl.rc_context(rc(f"{metric}-{target}")):
         figure, axes = _canvas([style.name for style in styles.values()])
         ends = []
         for label, style in styles.items():
             own = scores[scores["arm"] == label]
-            if own.empty:
-                continue
             means = own.groupby("step")["value"].mean()
             axes.plot(
                 own["step"], own["value"], style.mark, color=style.color, markersize=3, alpha=0.4, linewidth=0, clip_on=False
@@ -106,7 +106,7 @@ def _over_steps(
             )
         steps = sorted(scores["step"].unique())
         axes.set_xscale("function", functions=(lambda x: abs(x) ** 0.5, lambda x: x**2))
-        axes.set_xticks(steps, [str(step) for step in steps])
+        axes.set_xticks(steps, _tick_labels(steps, axes.get_position().width * WIDTH_IN * 72))
         axes.set_xlabel("training steps (square-root scale)")
         axes.set_xlim(0, max(steps[-1], 1))
         axes.set_ylim(0, highest * 1.04)
@@ -132,19 +132,19 @@ def _trade_off(
     last = _wide(frame[frame["final"]])
     if last is None:
         return None
+    styles = {label: style for label, style in styles.items() if label in last.index.get_level_values("arm")}
+    start = _wide(frame[(frame["step"] == 0) & (frame["arm"] == untouched)])
+    shown = [style.name for style in styles.values()] + ([] if start is None else [UNTOUCHED_LABEL])
     with mpl.rc_context(rc(f"trade-off-{target}")):
-        figure, axes = _canvas([*(style.name for style in styles.values()), UNTOUCHED_LABEL])
+        figure, axes = _canvas(shown)
         names = []
         for label, style in styles.items():
-            if label not in last.index.get_level_values("arm"):
-                continue
             own = last.loc[label]
             axes.plot(own[FAD], own[PIANO], style.mark, color=style.color, markersize=3.5, alpha=0.4, linewidth=0)
             axes.plot(own[FAD].mean(), own[PIANO].mean(), style.mark, color=style.color, markersize=8, linewidth=0)
             names.append(
                 _Named(x=float(own[FAD].mean()), y=float(own[PIANO].mean()), label=style.name, color=style.color, mark=style.mark)
             )
-        start = _wide(frame[(frame["step"] == 0) & (frame["arm"] == untouched)])
         if start is not None:
             x, y = float(start[FAD].mean()), float(start[PIANO].mean())
             axes.plot(x, y, UNTOUCHED_MARK, color=INK, markersize=10, markeredgewidth=1.3)
@@ -177,9 +177,21 @@ def _short_names(labels: Sequence[str]) -> dict[str, str]:
     return {label: label if label == stem else f"…{label.removeprefix(stem)}" for label in labels}
 
 
+def _tick_labels(steps: Sequence[int], width_pt: float) -> list[str]:
+    """The last step, and, from the first on, those with room for them on the square-root scale; the others are left blank."""
+    places = [width_pt * (step / max(steps[-1], 1)) ** 0.5 for step in steps]
+    half = [0.6 * TICK_PT * len(str(step)) / 2 + TICK_PT / 4 for step in steps]
+    kept: list[int] = []
+    for i in range(len(steps) - 1):
+        neighbours = [*kept[-1:], len(steps) - 1]
+        if all(abs(places[i] - places[other]) >= half[i] + half[other] for other in neighbours):
+            kept.append(i)
+    return [str(step) if i in kept or i == len(steps) - 1 else "" for i, step in enumerate(steps)]
+
+
 def rc(salt: str) -> dict[str, object]:
     return {
-        "svg.fonttype": "none", "text.parse_math": False, "svg.hashsalt": salt, "font.size": 9.5,
+        "svg.fonttype": "none", "text.parse_math": False, "svg.hashsalt": salt, "font.size": TICK_PT,
         "text.color": INK, "axes.labelcolor": INK,
         "axes.edgecolor": FAINT, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
         "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7,
@@ -188,8 +200,9 @@ def rc(salt: str) -> dict[str, object]:
 
 
 def _canvas(labels: Iterable[str]) -> tuple[Figure, Axes]:
-    """Axes with room for the names on their right."""
-    names_pt = LABEL_PT * 0.53 * max(map(len, labels)) + 22
+    """Axes with room for the names on their right, where there are not too many of them."""
+    names = list(labels)
+    names_pt = LABEL_PT * 0.53 * max(map(len, names)) + 22 if len(names) <= MAX_LABELS else 12
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
     FigureCanvasSVG(figure)
     axes = figure.add_axes((0.11, 0.15, max(0.35, 1 - 0.11 - names_pt / (WIDTH_IN * 72)), 0.81))

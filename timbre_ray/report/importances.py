@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from timbre_ray.report.claims import number
-from timbre_ray.report.results import Results, point_label
+from timbre_ray.report.results import Results, point_in_force, point_label
+from timbre_ray.report.textforms import NOTHING
 from timbre_ray.run_specs import RangeSpec
 
 if TYPE_CHECKING:  # a report of an ablation must not cost the time of optuna
@@ -40,6 +41,10 @@ class Drawn:
     """Dotted key -> what Optuna chose."""
     values: tuple[float, ...]
     """Its last score in each objective."""
+    last_step: int
+    """Where that was: ASHA ends most trials early."""
+    in_force: Mapping[str, Any]
+    """Of ``point`` what its method reads (``results.point_in_force``)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +79,7 @@ class Search:
     @property
     def trial_headers(self) -> tuple[str, ...]:
         short = [key.rpartition(".")[2] for key in self.space]
-        return "trial", *self.objectives, *(short if len(set(short)) == len(short) else self.space)
+        return "trial", *self.objectives, "at step", *(short if len(set(short)) == len(short) else self.space)
 
     @property
     def trial_rows(self) -> tuple[tuple[str, ...], ...]:
@@ -82,11 +87,19 @@ class Search:
         sign = 1 if next(iter(self.objectives.values())) == "min" else -1
         best = sorted(self.trials, key=lambda trial: sign * trial.values[0])[:SHOWN]
         return tuple(
-            (point_label(t.trial_id), *map(number, t.values), *(_setting(t.point[key]) for key in self.space)) for t in best
+            (
+                point_label(t.trial_id),
+                *map(number, t.values),
+                str(t.last_step),
+                *(_setting(t.in_force.get(k)) for k in self.space),
+            )
+            for t in best
         )
 
 
 def _setting(value: Any) -> str:
+    if value is None:
+        return NOTHING
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -104,8 +117,9 @@ def gather(results: Results) -> Search | None:
     for trial in finished:
         point = {key: trial["point"][key] for key in space if key in trial["point"]}
         if set(point) == set(space) and inside(point, drawn_from):
-            values = tuple(trial["evaluations"][-1]["metrics"][metric] for metric in objectives)
-            trials.append(Drawn(trial_id=trial["trial_id"], point=point, values=values))
+            last = trial["evaluations"][-1]
+            values, chosen = tuple(last["metrics"][metric] for metric in objectives), point_in_force(trial)
+            trials.append(Drawn(trial_id=trial["trial_id"], point=point, values=values, last_step=last["step"], in_force=chosen))
     spread = [trials[place] for place in sorted({round(p) for p in np.linspace(0, len(trials) - 1, MAX_TRIALS)})]
     shares = _shares(spread, objectives, drawn_from) if len(trials) >= MIN_TRIALS else {}
     return Search(objectives=objectives, space=space, trials=tuple(trials), shares=shares) if trials else None

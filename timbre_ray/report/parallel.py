@@ -74,7 +74,7 @@ def _describe(search: Search, best: Sequence[Drawn]) -> str:
 
 
 def _settings(trial: Drawn) -> str:
-    return ", ".join(f"{key} {_text(value)}" for key, value in trial.point.items())
+    return ", ".join(f"{key} {_text(value)}" for key, value in trial.in_force.items())
 
 
 def _scores(search: Search, trial: Drawn) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timbre_ray.report.claims import number
-from timbre_ray.report.results import Results
+from timbre_ray.report.results import Results, point_in_force
 
 READING = "These trials are the front: none of the others is at least as good in every metric and better in one."
 
@@ -32,7 +32,7 @@ def front(results: Results) -> Front | None:
     values = {trial["trial_id"]: [trial["evaluations"][-1]["metrics"][metric] for metric in objectives] for trial in finished}
     found = {name: losses(measured, objectives) for name, measured in values.items()}
     best = [name for name in found if not any(dominates(other, found[name]) for other in found.values())]
-    points = {trial["trial_id"]: settings(trial["point"]) for trial in finished}
+    points = {trial["trial_id"]: settings(point_in_force(trial)) for trial in finished}
     rows = [
         (name, *(number(value) for value in values[name]), points[name]) for name in sorted(best, key=lambda name: found[name])
     ]

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from timbre_ray.ledger import Ledger, partner_of
+from timbre_ray.stage_keys import unread_settings
 
 FRAME_COLUMNS = ("trial_id", "arm", "target", "seed", "step", "final", "metric", "value", "num_clips")
 POINT_KEYS_WITH_A_COLUMN = frozenset({"clips.path", "seed"})
@@ -130,7 +131,7 @@ def load(folder: Path) -> Results:
     targets = tuple(sorted({str(trial["target"]) for trial in trials}))
     return Results(
         sweep=sweep,
-        arms=_arms(trials, labels, list(sweep.get("arms", ()))),
+        arms=_arms(trials, labels, _places(trials, sweep)),
         targets=targets,
         trials=tuple(trials),
         num_planned=_num_planned(sweep),
@@ -166,6 +167,13 @@ def point_label(trial_id: str) -> str:
     return trial_id.rsplit("-", 1)[-1]
 
 
+def point_in_force(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what a search chose for a trial, what its method reads: not a LoRA rank without LoRA, drawn and without effect."""
+    dreambooth = trial["spec"]["dreambooth"]
+    unread = unread_settings(dreambooth["method"], dreambooth.get("train_language_model", False))
+    return {key: value for key, value in trial["point"].items() if key.removeprefix("dreambooth.") not in unread}
+
+
 def _labels(trials: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Trial -> its arm's name, with the grid's settings that vary within the arm and have no column of their own."""
     keys: dict[str, set[str]] = defaultdict(set)
@@ -185,14 +193,23 @@ def _label(trial: Mapping[str, Any], varying: Collection[str]) -> str:
     return f"{trial['arm']} ({', '.join(settings)})" if settings else str(trial["arm"])
 
 
-def _arms(trials: Sequence[Mapping[str, Any]], labels: Mapping[str, str], order: list[str]) -> tuple[Arm, ...]:
-    found: dict[str, tuple[int, Arm]] = {}
+def _places(trials: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any]) -> dict[str, float]:
+    """Trial -> where it comes in the tables: by its arm's place in the sweep; in a search by its last score, the best first."""
+    arms = list(sweep.get("arms", ()))
+    places = {t["trial_id"]: arms.index(t["arm"]) if t["arm"] in arms else len(arms) for t in trials}
+    for metric, mode in list((sweep.get("objectives") or {}).items())[:1]:
+        last = {t["trial_id"]: t["evaluations"][-1]["metrics"].get(metric) for t in trials if t["status"] == "finished"}
+        losses = {name: value if mode == "min" else -value for name, value in last.items() if value is not None}
+        places = {t["trial_id"]: losses.get(t["trial_id"], math.inf) for t in trials}
+    return places
+
+
+def _arms(trials: Sequence[Mapping[str, Any]], labels: Mapping[str, str], places: Mapping[str, float]) -> tuple[Arm, ...]:
+    found: dict[str, tuple[float, Arm]] = {}
     for trial in trials:
-        spec = trial["spec"]
-        label = labels[trial["trial_id"]]
-        place = order.index(trial["arm"]) if trial["arm"] in order else len(order)
+        spec, label = trial["spec"], labels[trial["trial_id"]]
         arm = Arm(label=label, method=spec["dreambooth"]["method"], teacher=spec["teacher"]["epochs"] > 0)
-        found.setdefault(label, (place, arm))
+        found.setdefault(label, (places[trial["trial_id"]], arm))
     return tuple(arm for _, arm in sorted(found.values(), key=lambda pair: (pair[0], pair[1].label)))
 
 

@@ -73,7 +73,7 @@ def _best(search: Search) -> str:
         choose: Callable[..., Drawn] = min if mode == "min" else max
         best = choose(search.trials, key=lambda trial, place=place: trial.values[place])
         which = f"the {'lowest' if mode == 'min' else 'highest'} {metric}, {number(best.values[place])}"
-        found.append(f"{best.trial_id} has {which} ({pareto.settings(best.point)})")
+        found.append(f"{best.trial_id} has {which} ({pareto.settings(best.in_force)})")
     return f"Of {len(search.trials)} finished trials, {'; '.join(found)}."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,31 @@ class Examples:
     loa: Tensor | None = None  # (num_clips, 8, loa_dim), true; needed to train GPT-2 jointly
 
 
-def diffusion_loss(
-    unet: Callable[..., Any], scheduler: DDIMScheduler, examples: Examples, batch_size: int, generator: torch.Generator,
-    gpt2: GPT2LMHeadModel | None = None, true_loa_probability: float = 0.0,
-) -> Tensor:  # fmt: skip
-    """Epsilon loss of ``batch_size`` clips drawn with replacement; with ``gpt2`` its LOA is predicted with gradient."""
+def diffusion_losses(
+    unet: Callable[..., Any], scheduler: DDIMScheduler, parts: Sequence[Examples], batch_size: int,
+    generators: Sequence[torch.Generator], gpt2: GPT2LMHeadModel | None = None, true_loa_probability: float = 0.0,
+) -> list[Tensor]:  # fmt: skip
+    """Epsilon loss of each part: ``batch_size`` of its clips drawn with replacement; all parts go through the U-Net at once.
+
+    The parts' prompts must be of one length (``of_one_length``). With ``gpt2`` the LOA are predicted with gradient.
+    """
+    drawn = [
+        _draw(examples, scheduler, batch_size, generator, gpt2, true_loa_probability)
+        for examples, generator in zip(parts, generators, strict=True)
+    ]
+    noisy, timesteps, loa, t5, mask, noise = (torch.cat(values) for values in zip(*drawn, strict=True))
+    predicted = unet(
+        noisy, timesteps, encoder_hidden_states=loa, encoder_hidden_states_1=t5, encoder_attention_mask_1=mask
+    ).sample  # fmt: skip
+    each = zip(predicted.float().split(batch_size), noise.float().split(batch_size), strict=True)
+    return [F.mse_loss(of_part, target) for of_part, target in each]
+
+
+def _draw(
+    examples: Examples, scheduler: DDIMScheduler, batch_size: int, generator: torch.Generator, gpt2: GPT2LMHeadModel | None,
+    true_loa_probability: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Noisy latents, timesteps, LOA, T5's states, their mask, and the noise to be predicted."""
     rows = torch.randint(len(examples.mean), (batch_size,), generator=generator)
     shape = (batch_size, *examples.mean.shape[1:])
     posterior_noise, noise = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
@@ -57,25 +77,20 @@ def diffusion_loss(
     loa = loa.expand(batch_size, -1, -1)
     if gpt2 is not None and examples.loa is not None:
         loa = torch.where(use_truth.to(device)[:, None, None], examples.loa[rows].to(device), loa)
-    predicted = unet(
-        scheduler.add_noise(latents, noise, timesteps), timesteps, encoder_hidden_states=loa,
-        encoder_hidden_states_1=prompt.t5.expand(batch_size, -1, -1), encoder_attention_mask_1=prompt.mask.expand(batch_size, -1),
-    ).sample  # fmt: skip
-    return F.mse_loss(predicted.float(), noise.float())
+    t5, mask = prompt.t5.expand(batch_size, -1, -1), prompt.mask.expand(batch_size, -1)
+    return scheduler.add_noise(latents, noise, timesteps), timesteps, loa, t5, mask, noise
 
 
-def _of_one_length(instance: Examples, prior: Examples | None) -> tuple[Examples, Examples | None]:
-    """T5's states of the shorter prompt padded under their mask: one graph serves both."""
-    if prior is None:
-        return instance, None
-    length = max(examples.prompt.t5.shape[1] for examples in (instance, prior))
+def of_one_length(parts: Sequence[Examples]) -> list[Examples]:
+    """T5's states of the shorter prompt padded under their mask, so that one call of the U-Net serves all."""
+    length = max(examples.prompt.t5.shape[1] for examples in parts)
 
     def padded(examples: Examples) -> Examples:
         prompt, more = examples.prompt, length - examples.prompt.t5.shape[1]
         longer = dataclasses.replace(prompt, t5=F.pad(prompt.t5, (0, 0, 0, more)), mask=F.pad(prompt.mask, (0, more)))
         return dataclasses.replace(examples, prompt=longer)
 
-    return padded(instance), padded(prior)
+    return [padded(examples) for examples in parts]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,11 +104,14 @@ class _Part:
     """Of random numbers."""
 
 
-def _parts(instance: Examples, prior: Examples | None, spec: DreamboothSpec, device: str) -> tuple[_Part, ...]:
-    if cuda_graphs.is_cuda(device):
-        instance, prior = _of_one_length(instance, prior)
-    first = _Part(name="instance", examples=instance, weight=1.0, stream=INSTANCE)
-    return (first,) if prior is None else (first, _Part(name="prior", examples=prior, weight=spec.prior_weight, stream=PRIOR))
+def _parts(instance: Examples, prior: Examples | None, spec: DreamboothSpec) -> tuple[_Part, ...]:
+    if prior is None or spec.prior_weight == 0:  # which then equals direct to the last bit, and costs no more
+        return (_Part(name="instance", examples=instance, weight=1.0, stream=INSTANCE),)
+    instance, prior = of_one_length([instance, prior])
+    return (
+        _Part(name="instance", examples=instance, weight=1.0, stream=INSTANCE),
+        _Part(name="prior", examples=prior, weight=spec.prior_weight, stream=PRIOR),
+    )
 
 
 def _accumulate(
@@ -102,14 +120,16 @@ def _accumulate(
 ) -> dict[str, float]:  # fmt: skip
     """Gradients of one optimizer step -> its losses: the weighted sum, and each part alone. Raises FloatingPointError."""
     losses = {part.name: 0.0 for part in parts}
+    examples = [part.examples for part in parts]
     for draw in range(step * spec.gradient_accumulation, (step + 1) * spec.gradient_accumulation):
-        for part in parts:
-            generator = checkpoint.generator_for(seed, part.stream, draw)
-            with accelerator.autocast():
-                loss = diffusion_loss(
-                    predict, scheduler, part.examples, spec.batch_size, generator, gpt2, spec.true_loa_probability
-                )
-            accelerator.backward(part.weight * loss / spec.gradient_accumulation)
+        generators = [checkpoint.generator_for(seed, part.stream, draw) for part in parts]
+        with accelerator.autocast():
+            each = diffusion_losses(
+                predict, scheduler, examples, spec.batch_size, generators, gpt2, spec.true_loa_probability
+            )  # fmt: skip
+        weighted = sum(part.weight * loss for part, loss in zip(parts, each, strict=True))
+        accelerator.backward(weighted / spec.gradient_accumulation)
+        for part, loss in zip(parts, each, strict=True):
             losses[part.name] += loss.item() / spec.gradient_accumulation
     total = sum(part.weight * losses[part.name] for part in parts)
     if not math.isfinite(total):
@@ -157,7 +177,7 @@ def train(
         for parameter in trained_parameters(unet, None).values():  # GPT-2 has no graph, and what it never reads shall not decay
             parameter.grad = torch.zeros_like(parameter)
     predict = cuda_graphs.for_training(model, device)
-    parts = _parts(instance, prior, spec, device)
+    parts = _parts(instance, prior, spec)
 
     def save() -> None:
         if resume_from:

@@ -207,6 +207,22 @@ def test_doctor_passes_the_demo_and_its_exit_code_tells(tmp_path, monkeypatch):
     assert missing.exit_code == cli.ERROR_FOUND and "data/flute_v1" in missing.output
 
 
+@pytest.mark.parametrize("name", ["ablation", "search"])
+def test_the_full_size_sweeps_fit_the_gpus_of_the_clouds_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An A10G and an L4 have 23,028 MiB; the page's own figure of what is needed."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for flute in ("flute_v1", "flute_v2"):
+        for i in range(3):
+            write(tmp_path / "data" / flute / f"{i}.wav", seconds=10.24)
+    made = Case(sweep=load_sweep(SWEEPS / f"{name}.yaml"), gpus=lambda: (23_028 * 2**20,))
+    finding = CHECKS["GPU memory"](made)
+    assert finding.level == "ok" and "about 20.5 GB for 1 trial(s)" in finding.found
+    tight = CHECKS["GPU memory"](dataclasses.replace(made, gpus=lambda: (16 * GIB,)))
+    assert tight.level == "error" and "evaluate.sampler.batch_size" in tight.remedy and "use method lora" in tight.remedy
+    assert "dreambooth.batch_size" not in tight.remedy and "bfloat16" not in tight.remedy, "it is at its least already"
+
+
 def test_a_search_is_judged_by_its_worst_trial(case):
     sweep = load_sweep(SWEEPS / "mini-search.yaml")
     methods = {trial.spec.dreambooth.method for trial in Case(sweep=sweep).trials}

@@ -58,8 +58,22 @@ def memory(case: Case) -> Finding:
     found += f"; {size(have)} on the smallest GPU here"
     if need <= TIGHT * have:
         return Finding(level="ok", found=found)
-    remedy = "lower dreambooth.batch_size (and raise gradient_accumulation), give a trial a whole GPU, or use method lora"
-    return Finding(level="error" if need > have else "warning", found=found, remedy=remedy)
+    return Finding(level="error" if need > have else "warning", found=found, remedy=_less_memory(case))
+
+
+def _less_memory(case: Case) -> str:
+    """What would need less, of that which the sweep has not done yet; what changes no result first."""
+    specs = [trial.spec for trial in case.trials]
+    ways = [
+        (case.gpus_a_trial < 1, "give a trial a whole GPU"),
+        (any(spec.evaluate.sampler.batch_size > 1 for spec in specs), "lower evaluate.sampler.batch_size (no result changes)"),
+        (any(spec.dreambooth.batch_size > 1 for spec in specs), "lower dreambooth.batch_size and raise gradient_accumulation"),
+        (any(spec.dreambooth.mixed_precision == "no" for spec in specs), "set dreambooth.mixed_precision: bf16"),
+        (any(spec.backbone.dtype == "float32" for spec in specs), "set backbone.dtype: bfloat16"),
+        (any(spec.dreambooth.method != "lora" for spec in specs), "use method lora"),
+        (True, "take a larger GPU"),
+    ]
+    return ", or ".join(way for possible, way in ways if possible)
 
 
 def weights(case: Case) -> Finding:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from timbre_ray.audio_file import write_flac
-from timbre_ray.cluster.failures import ScoringFailedError, is_transient
+from timbre_ray.cluster.failures import ScoringFailedError, describe, is_transient
 from timbre_ray.store import DamagedArtifactError
 from timbre_ray.train import checkpoint
 
@@ -72,3 +72,11 @@ def test_a_checkpoint_that_does_not_fit_is_an_error_of_the_disk_and_leaves_nothi
 )
 def test_what_may_pass_and_what_comes_back(error: Exception, again: bool) -> None:
     assert is_transient(error) is again
+
+
+def test_a_full_gpu_is_tried_again_and_says_where_to_look() -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+    assert is_transient(error)
+    told = describe(error, stage="train step 3")
+    assert told["message"].startswith("CUDA out of memory") and "timbre-ray doctor" in told["message"]
+    assert "doctor" not in describe(ValueError("wrong"), stage="encode")["message"]

@@ -44,12 +44,17 @@ def is_transient(error: BaseException) -> bool:
         return True
     if isinstance(root, OSError):
         return not isinstance(root, _LASTING_OS_ERRORS)
-    out_of_memory = type(root).__name__ == "OutOfMemoryError"  # torch's; this module must not import torch
-    return out_of_memory or isinstance(root, MemoryError | ray.exceptions.RayError)
+    return _is_gpu_out_of_memory(root) or isinstance(root, MemoryError | ray.exceptions.RayError)
 
 
 def describe(error: BaseException, *, stage: str) -> dict[str, str]:
     """The ``error`` of a ledger record. A failed score names the stage ``score``, whatever was being trained meanwhile."""
     root = root_of(error)
-    where = "score" if isinstance(error, ScoringFailedError) else stage
-    return {"type": type(root).__name__, "message": str(root).strip() or repr(root), "stage": where}
+    where, message = "score" if isinstance(error, ScoringFailedError) else stage, str(root).strip() or repr(root)
+    if _is_gpu_out_of_memory(root):
+        message += " `timbre-ray doctor SWEEP` says what a trial needs and which settings need less."
+    return {"type": type(root).__name__, "message": message, "stage": where}
+
+
+def _is_gpu_out_of_memory(error: BaseException) -> bool:
+    return type(error).__name__ == "OutOfMemoryError"  # torch's; this module must not import torch

@@ -124,9 +124,9 @@ class TrialStages:
         if stage is None:
             return None
         target = self.encode()
-        mixture = (
-            self.mixture_audio(self.prompts.partner, self.spec.dreambooth.mixture_gain_db) if spec.mixture_weight > 0 else None
-        )
+
+        def mixtures() -> Artifact:
+            return self.mixture_audio(self.prompts.partner, self.spec.dreambooth.mixture_gain_db)
 
         def lesson(artifact: Artifact, prompt: str) -> Lesson:
             loa = load_file(artifact.file("encoded.safetensors"))[f"loa_{spec.loa}"].to(self.device)
@@ -134,8 +134,9 @@ class TrialStages:
 
         def produce(folder: Path) -> None:
             gpt2 = self.backbone.copy_language_model()
-            losses = []
-            second = lesson(mixture, self.prompts.mixture) if mixture else None
+            losses, second = [], None
+            if spec.mixture_weight > 0:
+                second = lesson(mixtures(), self.prompts.mixture)
             num_steps = spec.epochs * -(-len(list(target.folder.glob("train_*.flac"))) // spec.batch_size)
             for row in teach(gpt2, lesson(target, self.prompts.instance), second, spec, seed=self.spec.seed):
                 losses.append(row)
@@ -145,6 +146,9 @@ class TrialStages:
             )
             (folder / "losses.json").write_text(json.dumps(losses))
 
+        # Before, so that their time is not this stage's; and GPT-2 that is taught already has no need of them.
+        if spec.mixture_weight > 0 and not self.store.has(stage.name, stage.key):
+            mixtures()
         return self._compute(stage, produce)
 
     def language_model(self, source: Artifact | None) -> GPT2LMHeadModel:

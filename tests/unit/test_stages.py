@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,6 +145,11 @@ def test_a_run_computes_what_its_spec_says_and_measures_it(tmp_path: Path) -> No
     (weights,) = (stage for stage in stages.values() if stage.name == "dreambooth")
     (spent,) = (m["description"]["spent"] for m in store.manifests() if m["stage"] == "dreambooth")
     assert spent["work"] == weights.work == 2 and records.seconds(weights).known == pytest.approx(spent["seconds"])
+
+    mixtures = StageKeys(spec).taught_mixture
+    shutil.rmtree(store.get(mixtures.name, mixtures.key).folder)
+    assert TrialStages(spec, store, "cpu").teach() is not None
+    assert not store.has(mixtures.name, mixtures.key), "what is taught already has no need of its mixtures"
 
 
 def test_mixtures_are_plain_sums() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from timbre_ray.specs import BackboneSpec
@@ -13,8 +13,9 @@ MINI = Path(__file__).parent / "mini" / "weights"
 #: The encoder that AudioLDM2's GPT-2 learnt to predict, in timm's layout; taken where a pipeline has no ``audiomae/`` of its own.
 PUBLISHED_AUDIOMAE = "gaunernst/vit_base_patch16_1024_128.audiomae_as2m"
 PUBLISHED = ("cvssp/audioldm2", "cvssp/audioldm2-large", "cvssp/audioldm2-music")
-
-_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+#: Files of a hub's model that are read, and so fetched.
+READ = ("*.json", "*.txt", "*.model", "*.safetensors")
+HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
 def resolved_backbone(spec: BackboneSpec, folder: Path, place: Callable[[str], str]) -> tuple[BackboneSpec, list[str]]:
@@ -26,7 +27,7 @@ def resolved_backbone(spec: BackboneSpec, folder: Path, place: Callable[[str], s
     problems: list[str] = []
     changes: dict[str, str] = {}
     if spec.name != "mini":
-        found = _existing(spec.name, folder)
+        found = existing(spec.name, folder)
         if found is not None:
             changes["name"] = str(found)
             if not (found / "model_index.json").is_file():
@@ -38,19 +39,20 @@ def resolved_backbone(spec: BackboneSpec, folder: Path, place: Callable[[str], s
                     f"{place('name')}={spec.name!r}: {found} has no audiomae folder; name its AudioMAE in "
                     f"backbone.audiomae (a folder, a file or a hub id such as {PUBLISHED_AUDIOMAE})"
                 )
-        elif not _HUB_ID.fullmatch(spec.name):
+        elif not HUB_ID.fullmatch(spec.name):
             known = ", ".join(("mini", *PUBLISHED))
             problems.append(f"{place('name')}={spec.name!r}: no such folder, and no hub id (owner/name); published: {known}")
     if spec.audiomae is not None:
-        found = _existing(spec.audiomae, folder)
+        found = existing(spec.audiomae, folder)
         if found is not None:
             changes["audiomae"] = str(found)
-        elif not _HUB_ID.fullmatch(spec.audiomae):
+        elif not HUB_ID.fullmatch(spec.audiomae):
             problems.append(f"{place('audiomae')}={spec.audiomae!r}: no such folder or file, and no hub id (owner/name)")
     return dataclasses.replace(spec, **changes), problems
 
 
-def _existing(name: str, folder: Path) -> Path | None:
+def existing(name: str, folder: Path) -> Path | None:
+    """A file or folder of this name beside the sweep's YAML (``folder``), else in the working folder."""
     wanted = Path(name).expanduser()
     return next((path.resolve() for path in (folder / wanted, wanted) if path.exists()), None)
 
@@ -79,7 +81,7 @@ def at_hand(name: str, revision: str | None, file: str) -> Path | None:
     """A folder as it is, or a hub id's folder in the hub's cache if it holds ``file``; None otherwise."""
     if Path(name).is_dir():
         return Path(name)
-    if not _HUB_ID.fullmatch(name):
+    if not HUB_ID.fullmatch(name):
         return None
     from huggingface_hub import try_to_load_from_cache
 
@@ -87,20 +89,21 @@ def at_hand(name: str, revision: str | None, file: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None  # else None, or a mark that the hub has no such file
 
 
-def local_path(name: str, revision: str | None, key: str) -> Path:
+def local_path(name: str, revision: str | None, key: str, parts: Sequence[str] = ()) -> Path:
     """A path as it is; a hub id from the hub's cache, fetched by one process of the node while the others wait for it.
 
-    Raises ValueError naming ``key`` and the remedy.
+    parts: folders of it that are enough. Raises ValueError naming ``key`` and the remedy.
     """
     if Path(name).exists():
         return Path(name)
-    if not _HUB_ID.fullmatch(name):
+    if not HUB_ID.fullmatch(name):
         raise ValueError(f"{key}={name!r}: no such folder or file, and no hub id (owner/name)")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    wanted = [f"{part}{file}" for part in ([f"{part}/" for part in parts] or [""]) for file in READ]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         at = f" at revision {revision!r}" if revision else ""
         raise ValueError(

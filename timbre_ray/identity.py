@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from timbre_ray.backbones import MINI
+from timbre_ray.clap_choice import PARTS
 from timbre_ray.specs import BackboneSpec
 
 #: Raise a stage's number when its code changes what it computes: its old artifacts are then left alone.
@@ -44,13 +46,29 @@ def _weights_digest(name: str, revision: str | None) -> str:
     return hashlib.sha256("".join(folder_digest(p) for p in parts).encode()).hexdigest()[:20]
 
 
+#: Fields of ``evaluate`` that name a model: its digest, not its place, is part of what was scored.
+JUDGES = ("classifier", "vggish", "clap")
+
+
+def weights_of(embedder: str, evaluate: Any) -> str:
+    """evaluate: an EvaluateSpec or a ScoreRequest -> ``mini``, or what it names instead."""
+    return getattr(evaluate, embedder) if embedder in JUDGES else "mini"
+
+
 @functools.lru_cache(maxsize=8)
-def judges_digest(classifier: str = "mini", vggish: str = "mini") -> str:
-    """Of the models that score. A classifier's folder holds the AudioMAE that it listens through; an own VGGish is a file."""
+def judges_digest(classifier: str = "mini", vggish: str = "mini", clap: str = "mini") -> str:
+    """Of the models that score. A classifier's folder holds the AudioMAE that it listens through; an own VGGish is a file, an
+    own CLAP a pipeline."""
     listens = [MINI / "audiomae", MINI / "classifier"] if classifier == "mini" else [Path(classifier)]
     embedders = [MINI / part for part in ("vggish", "audiomae", "text_encoder", "feature_extractor")]
     own = [file_digest(Path(vggish))[:8]] if vggish != "mini" else []
+    own += [_clap_digest(clap)] if clap != "mini" else []
     return "-".join([folder_digest(folder)[:8] for folder in (*listens, *embedders)] + own)
+
+
+def _clap_digest(name: str) -> str:
+    """Of a pipeline's folder the parts that are heard; else a hub id."""
+    return "".join(folder_digest(Path(name) / part)[:8] for part in PARTS) if Path(name).is_dir() else name
 
 
 @functools.lru_cache(maxsize=8)

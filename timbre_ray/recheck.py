@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from timbre_ray import report
-from timbre_ray.identity import judges_digest
+from timbre_ray.identity import JUDGES, judges_digest
 from timbre_ray.report import stored_scores
 from timbre_ray.report.results import load
 from timbre_ray.report.stored_scores import Scores
@@ -75,7 +75,7 @@ def tasks(folder: Path) -> list[Task]:
 def _add(
     found: dict[tuple[Any, ...], Task], audio: tuple, trial: Mapping[str, Any], where: str, record: Mapping[str, Any]
 ) -> None:
-    judged = json.dumps([trial["spec"]["evaluate"][name] for name in ("fad", "classifier", "vggish")])
+    judged = json.dumps([trial["spec"]["evaluate"]["fad"], stored_scores.judges_of(trial["spec"]["evaluate"])])
     place = audio, stored_scores.recordings_of(trial), judged
     known = found.get(place)
     records = (*(known.records if known else ()), (where, record))
@@ -108,26 +108,25 @@ def _score(task: Task, store: Store, scores: Scores, tolerance: float) -> tuple[
     from timbre_ray.stage_keys import ScoreRequest
 
     artifact, description = _stored_score(task, store, scores)
-    evaluate = task.trial["spec"]["evaluate"]
+    judges = stored_scores.judges_of(task.trial["spec"]["evaluate"])
     identity = {name: tuple(v) if isinstance(v, list) else v for name, v in description["spec"].items()}
     identity["audio"] = tuple((prompt, key) for prompt, key in identity["audio"])
-    request = ScoreRequest(**identity, classifier=evaluate["classifier"], vggish=evaluate["vggish"])
+    request = ScoreRequest(**identity, **dict(zip(JUDGES, judges, strict=True)))
     path = artifact.file("scores.json")
     held = [(str(path), json.loads(path.read_text(encoding="utf-8")))]
     kept = ("metrics", "confidences")
     held += [(where, {name: record[name] for name in kept if name in record}) for where, record in task.records]
     num, found = _compare_all(held, compute_scores(request, store), tolerance)
-    note = "" if description["inputs"] == [judges_digest(request.classifier, request.vggish)] else OTHER_JUDGES
+    note = "" if description["inputs"] == [judges_digest(*judges)] else OTHER_JUDGES
     return num, [dataclasses.replace(finding, note=note) for finding in found]
 
 
 def _stored_score(task: Task, store: Store, scores: Scores) -> tuple[Artifact, Mapping[str, Any]]:
     """The score of this audio: by the judges that are here, else the newest."""
-    evaluate = task.trial["spec"]["evaluate"]
     found = stored_scores.find(scores, dict(task.audio), task.trial)
     if not found:
         raise ArtifactNotFoundError(f"{store.root}: no score of the audio {dict(task.audio)}; is --storage the sweep's store?")
-    ours = [judges_digest(evaluate["classifier"], evaluate["vggish"])]
+    ours = [judges_digest(*stored_scores.judges_of(task.trial["spec"]["evaluate"]))]
     best = next((manifest for manifest in found if manifest["description"]["inputs"] == ours), found[0])
     return store.get("score", best["key"]), best["description"]
 

@@ -165,6 +165,10 @@ class EvaluateSpec(_Strict):
     """VGGish of the distances: the miniature's, or a ``.pth`` or ``.safetensors`` with torchvggish's
     names. Likewise by digest."""
 
+    clap: str = "mini"
+    """CLAP of the distances and similarities: the miniature's, or that of a pipeline (a folder or a hub id, such as
+    ``cvssp/audioldm2-large``). A folder's by digest, a hub's by name."""
+
     def __post_init__(self) -> None:
         _at_least("num_clips", self.num_clips, 2)
         if not self.fad or len(set(self.fad)) < len(self.fad):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 from timbre_ray.clip_sets import recording_digests
-from timbre_ray.identity import VERSIONS, backbone_digest, judges_digest
+from timbre_ray.identity import JUDGES, VERSIONS, backbone_digest, judges_digest
 from timbre_ray.priors import PRIORS, PriorSet
 from timbre_ray.specs import DreamboothSpec, SamplerSpec, TrialSpec, as_dict
 from timbre_ray.store import stage_key
@@ -59,12 +59,14 @@ class ScoreRequest:
     """``mini`` or an absolute folder; its digest, not its place, is part of the score's key."""
     vggish: str = "mini"
     """``mini`` or an absolute path of a file; likewise."""
+    clap: str = "mini"
+    """``mini``, an absolute folder or a hub id; likewise."""
 
     def stage(self) -> Stage:
         """Work: clips of each prompt."""
         names = (field.name for field in dataclasses.fields(self))
-        identity = {name: getattr(self, name) for name in names if name not in ("classifier", "vggish")}
-        inputs, variant = (judges_digest(self.classifier, self.vggish),), " ".join(self.embedders)
+        identity = {name: getattr(self, name) for name in names if name not in JUDGES}
+        inputs, variant = (judges_digest(self.classifier, self.vggish, self.clap),), " ".join(self.embedders)
         return Stage(name="score", spec=identity, inputs=inputs, variant=variant, work=self.num_clips)
 
 
@@ -205,7 +207,7 @@ class StageKeys:
         return ScoreRequest(
             encode_key=self.encode.key, audio=tuple(audio.items()), partner=clips.partner, target_class=clips.target_class,
             embedders=evaluate.fad, num_clips=evaluate.num_clips, classifier=evaluate.classifier,
-            vggish=evaluate.vggish,
+            vggish=evaluate.vggish, clap=evaluate.clap,
         )  # fmt: skip
 
     def all(self) -> list[Stage]:

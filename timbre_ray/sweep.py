@@ -21,9 +21,10 @@ from typing import Any
 
 from timbre_ray.ablation import AblationSpec, idle
 from timbre_ray.backbones import resolved_backbone
+from timbre_ray.clap_choice import resolved_clap
 from timbre_ray.classifier_choice import resolved_classifier
 from timbre_ray.clip_sets import recording_digests, resolved_clips, target_name
-from timbre_ray.identity import VERSIONS, backbone_digest, judges_digest
+from timbre_ray.identity import JUDGES, VERSIONS, backbone_digest, judges_digest
 from timbre_ray.ledger import SWEEP_NAME
 from timbre_ray.run_specs import CLAP_METRICS, RangeSpec, RunSpec, SearchSpec
 from timbre_ray.specs import BackboneSpec, ClipsSpec, EvaluateSpec, TrialSpec, as_dict, digest
@@ -210,7 +211,7 @@ class _Reader:
         """The trial with absolute paths of what lies outside the file, and what is wrong with that."""
         clips, problems = resolved_clips(spec.clips, self._folder, lambda field: tree.origin(f"clips.{field}", "base"))
         backbone, more = resolved_backbone(spec.backbone, self._folder, lambda field: tree.origin(f"backbone.{field}", "base"))
-        for resolved in (resolved_classifier, resolved_vggish):
+        for resolved in (resolved_classifier, resolved_vggish, resolved_clap):
             spec, found = resolved(spec, self._folder, lambda key: tree.origin(key, "base"))
             more += found
         return dataclasses.replace(spec, clips=clips, backbone=backbone), problems + more
@@ -269,7 +270,7 @@ def _planned(arm: str, point: dict[str, Any], spec: TrialSpec, files: Mapping[st
     identity = as_dict(spec)
     identity["clips"] |= {"path": files, "held_out": None}  # the recordings, wherever they lie
     identity["backbone"] = backbone_digest(spec.backbone)  # likewise the weights
-    judges = judges_digest(identity["evaluate"].pop("classifier"), identity["evaluate"].pop("vggish"))  # and of what scores
+    judges = judges_digest(*(identity["evaluate"].pop(name) for name in JUDGES))  # and of what scores
     identity |= {"judges": judges, "versions": VERSIONS}
     key, target = digest(identity), target_name(spec.clips)
     trial_id = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{arm}-{target}-s{spec.seed}-{key[:8]}")

@@ -66,7 +66,7 @@ grid:
 def fixed_models(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (stage_keys, sweep):
         monkeypatch.setattr(module, "backbone_digest", lambda spec: "weights")
-        monkeypatch.setattr(module, "judges_digest", lambda classifier, vggish: "judges")
+        monkeypatch.setattr(module, "judges_digest", lambda *judges: "judges")
     for stage, version in {"score": 3, "mixture_audio": 1}.items():  # their versions when BEFORE was recorded
         monkeypatch.setitem(stage_keys.VERSIONS, stage, version)
     monkeypatch.setattr(stage_keys, "num_tokens", lambda backbone, prompt: 16)

@@ -104,9 +104,9 @@ def test_own_weights_embed(tmp_path: Path, weights: Path) -> None:
     model = VGGish.from_pretrained(weights)
     with torch.no_grad():
         expected = model(windows(clips, 48).flatten(0, 1)).double().numpy()
-    assert embed_clips("vggish", clips, vggish=str(weights)) == pytest.approx(expected, abs=1e-5)
+    assert embed_clips("vggish", clips, weights=str(weights)) == pytest.approx(expected, abs=1e-5)
     save_file(model.state_dict(), tmp_path / "own.safetensors")
-    again = embed_clips("vggish", clips, vggish=str(tmp_path / "own.safetensors"))
+    again = embed_clips("vggish", clips, weights=str(tmp_path / "own.safetensors"))
     assert again == pytest.approx(expected, abs=1e-5) and again.shape == (12, 12)
 
 

@@ -12,7 +12,7 @@ from timbre_ray.clip_sets import find_files
 from timbre_ray.cluster.failures import ScoringFailedError, describe, root_of
 from timbre_ray.cluster.scoring import RemoteScore
 from timbre_ray.cluster.trainable import TrialContext
-from timbre_ray.identity import VERSIONS, backbone_digest, judges_digest
+from timbre_ray.identity import JUDGES, VERSIONS, backbone_digest, judges_digest
 from timbre_ray.ledger import Ledger
 from timbre_ray.specs import TrialSpec, as_dict, digest
 from timbre_ray.sweep import PlannedTrial
@@ -39,7 +39,7 @@ def missing_baselines(trials: Iterable[PlannedTrial], ledger: Ledger) -> dict[st
 def baseline_key(spec: TrialSpec) -> str:
     """Real clips are encoded, decoded and scored; nothing is trained, so nothing else of the spec matters."""
     evaluate = as_dict(spec.evaluate)
-    judges = judges_digest(evaluate.pop("classifier"), evaluate.pop("vggish"))
+    judges = judges_digest(*(evaluate.pop(name) for name in JUDGES))
     judged = [backbone_digest(spec.backbone), judges, VERSIONS["score"]]
     return digest({"clips": find_files(spec.clips).digests(), "models": judged, "evaluate": evaluate})
 

@@ -20,6 +20,7 @@ CHECKS: Mapping[str, Callable[[Case], Finding]] = {
     "classes": content.classes,
     "token": content.token,
     "recordings": content.recordings,
+    "embedders": content.embedders,
     "distances": content.distances,
 }
 

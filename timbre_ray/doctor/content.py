@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+from timbre_ray.backbones import at_hand
 from timbre_ray.classifier_choice import classifier_folder, unknown_classes
 from timbre_ray.doctor.case import Case, Finding
+from timbre_ray.identity import weights_of
 from timbre_ray.model_sizes import SAMPLES_PER_S, clip_seconds
 from timbre_ray.quantities import duration
 from timbre_ray.vocabulary import known_word
@@ -29,6 +32,19 @@ def classes(case: Case) -> Finding:
         return Finding(level="warning", found=found, remedy="train one of your own and name it in evaluate.classifier")
     heard = dict.fromkeys(f"{t.spec.clips.partner} and {t.spec.clips.target_class}" for t in case.trials)
     return Finding(level="ok", found=f"{'; '.join(heard)} are classes of the classifier")
+
+
+def embedders(case: Case) -> Finding:
+    """Whose weights the distances come from: the miniature's are for comparing arms, not for what others have published."""
+    specs = [trial.spec for trial in case.trials]
+    foreign = {spec.backbone.name for spec in specs if spec.backbone.name != "mini"}
+    by_mini = dict.fromkeys(name for spec in specs for name in spec.evaluate.fad if weights_of(name, spec.evaluate) == "mini")
+    if not foreign or not by_mini:
+        return Finding(level="ok", found=", ".join(dict.fromkeys(name for spec in specs for name in spec.evaluate.fad)))
+    found = f"the miniature's {' and '.join(by_mini)} hear the clips of {', '.join(sorted(foreign))}"
+    named = " and ".join(f"evaluate.{name}" for name in by_mini if name != "audiomae")
+    remedy = "compare arms by these distances, and none with a published one"
+    return Finding(level="warning", found=found, remedy=f"{remedy}; or name weights in {named}" if named else remedy)
 
 
 def token(case: Case) -> Finding:
@@ -75,7 +91,11 @@ def distances(case: Case) -> Finding:
         samples = round(clip_seconds(trial.spec.backbone) * SAMPLES_PER_S)
         noise = 0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(0))
         for name in trial.spec.evaluate.fad:
-            _, rows, dimensions = load_embedder(name)(noise).shape
+            weights = weights_of(name, trial.spec.evaluate)
+            if weights != "mini" and not Path(weights).exists() and at_hand(weights, None, "text_encoder/config.json") is None:
+                enough.append(f"{name}, {trial.target}: not checked, {weights} is not here")
+                continue
+            _, rows, dimensions = load_embedder(name, weights=weights)(noise).shape
             clips = {"generated": trial.spec.evaluate.num_clips, "held-out": case.inspections[trial.target].num_held_out}
             fewest = min(clips, key=lambda kind: clips[kind])
             words = f"{name}, {trial.target}: {clips[fewest] * rows} rows of {fewest} clips in {dimensions} dimensions"

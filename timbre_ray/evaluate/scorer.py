@@ -18,6 +18,7 @@ from timbre_ray.evaluate.clap import clap_a, clap_t
 from timbre_ray.evaluate.frechet import clip_distances, frechet_distance, frechet_infinity, infinity_shortfall
 from timbre_ray.evaluate.kernel import kernel_distance, kernel_interval
 from timbre_ray.evaluate.ranking import mean_confidences, rank
+from timbre_ray.identity import JUDGES, weights_of
 from timbre_ray.models.embedders import load_embedder
 from timbre_ray.models.judges import Judges, load_judges
 from timbre_ray.specs import EvaluateSpec, TrialSpec
@@ -35,23 +36,23 @@ class Pending(Protocol):
     def result(self) -> dict[str, Any]: ...
 
 
-def embed_each(name: str, waveform: Tensor, batch_size: int = 16, vggish: str = "mini") -> np.ndarray:
+def embed_each(name: str, waveform: Tensor, batch_size: int = 16, weights: str = "mini") -> np.ndarray:
     """waveform: (num_clips, samples) -> embeddings (num_clips, windows, dim), float64."""
-    embedder = load_embedder(name, weights=Path(vggish) if name == "vggish" and vggish != "mini" else None)
+    embedder = load_embedder(name, weights=weights)
     return torch.cat([embedder(part) for part in waveform.split(batch_size)]).double().numpy()
 
 
-def embed_clips(name: str, waveform: Tensor, batch_size: int = 16, vggish: str = "mini") -> np.ndarray:
+def embed_clips(name: str, waveform: Tensor, batch_size: int = 16, weights: str = "mini") -> np.ndarray:
     """waveform: (num_clips, samples) -> embeddings (num_clips * windows, dim), float64."""
-    return np.concatenate(embed_each(name, waveform, batch_size, vggish))
+    return np.concatenate(embed_each(name, waveform, batch_size, weights))
 
 
 @functools.lru_cache(maxsize=8)
-def embed_references(name: str, target: Path, vggish: str) -> dict[str, np.ndarray]:
+def embed_references(name: str, target: Path, weights: str) -> dict[str, np.ndarray]:
     """Split -> embeddings of the recordings in ``target``, an encode artifact's folder: what it holds never changes, and every
     score of a sweep hears the same, so they are embedded once a process.
     """
-    return {split: embed_clips(name, read_clips(target, split), vggish=vggish) for split in ("held_out", "train")}
+    return {split: embed_clips(name, read_clips(target, split), weights=weights) for split in ("held_out", "train")}
 
 
 @torch.no_grad()
@@ -73,7 +74,7 @@ def score_clips(request: ScoreRequest, store: Store) -> dict[str, Any]:
     def produce(folder: Path) -> None:
         (folder / "scores.json").write_text(json.dumps(compute_scores(request, store), indent=2) + "\n")
 
-    description = {**stage.description(), "classifier": request.classifier}
+    description = {**stage.description(), **{name: getattr(request, name) for name in JUDGES}}
     try:
         artifact = store.get_or_compute(stage.name, stage.key, produce, description=description)
     except DamagedArtifactError:
@@ -89,7 +90,7 @@ def compute_scores(request: ScoreRequest, store: Store) -> dict[str, Any]:
     clips = {prompt: read_clips(store.get("generate", key).folder) for prompt, key in request.audio}
     for prompt, waveform in clips.items():
         _check(prompt, waveform, request.num_clips)
-    references = {name: embed_references(name, target, request.vggish) for name in request.embedders}
+    references = {name: embed_references(name, target, weights_of(name, request)) for name in request.embedders}
     found = [_distances(name, request, clips["solo"], references[name]) for name in request.embedders]
     metrics: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
@@ -98,7 +99,9 @@ def compute_scores(request: ScoreRequest, store: Store) -> dict[str, Any]:
         metrics |= {f"{metric}{suffix}": value for metric, value in one.metrics.items()}
         intervals |= {f"{metric}{suffix}": value for metric, value in one.intervals.items()}
     if "clap" in request.embedders:
-        metrics |= _similarities(_prompt_of(dict(request.audio)["solo"], store), clips["solo"], references["clap"]["held_out"])
+        metrics |= _similarities(
+            _prompt_of(dict(request.audio)["solo"], store), clips["solo"], references["clap"]["held_out"], request.clap
+        )
     classes = judges.classifier.classes
     confidences = {p: mean_confidences(classes, classify_clips(judges, w)) for p, w in clips.items()}
     metrics["solo_target_confidence"] = confidences["solo"][request.target_class]
@@ -126,7 +129,7 @@ class _Distances:
 
 def _distances(name: str, request: ScoreRequest, solo: Tensor, references: dict[str, np.ndarray]) -> _Distances:
     """references: split -> embeddings (num_clips * windows, dim)."""
-    clips = embed_each(name, solo, vggish=request.vggish)
+    clips = embed_each(name, solo, weights=weights_of(name, request))
     held_out, metrics = references["held_out"], {}
     for split, reference in references.items():
         metrics[f"fad_{split}"] = frechet_distance(np.concatenate(clips), reference)
@@ -140,10 +143,10 @@ def _distances(name: str, request: ScoreRequest, solo: Tensor, references: dict[
     )  # fmt: skip
 
 
-def _similarities(prompt: str, solo: Tensor, held_out: np.ndarray) -> dict[str, float]:
+def _similarities(prompt: str, solo: Tensor, held_out: np.ndarray, weights: str) -> dict[str, float]:
     """held_out: CLAP's embeddings of the recordings."""
-    text = load_embedder("clap").embed_text([prompt])[0].double().numpy()
-    audio = embed_clips("clap", solo)
+    text = load_embedder("clap", weights=weights).embed_text([prompt])[0].double().numpy()
+    audio = embed_clips("clap", solo, weights=weights)
     return {"clap_t": clap_t(audio, text), "clap_a": clap_a(audio, held_out)}
 
 
@@ -175,8 +178,9 @@ def compute_floor(encode_key: str, target_class: str, evaluate: EvaluateSpec, st
     target = store.get("encode", encode_key).folder
     real = (read_clips(target, "train")[: evaluate.num_clips], read_clips(target, "held_out"))
     means = mean_confidences(judges.classifier.classes, classify_clips(judges, real[1]))
-    embedded = [embed_clips(evaluate.fad[0], clips, vggish=evaluate.vggish) for clips in real]
+    first = evaluate.fad[0]
+    embedded = [embed_clips(first, clips, weights=weights_of(first, evaluate)) for clips in real]
     metrics = {"fad_held_out": frechet_distance(*embedded), "kad_held_out": kernel_distance(*embedded)}
     if "clap" in evaluate.fad:
-        metrics["clap_a"] = clap_a(*(embed_clips("clap", clips) for clips in real))
+        metrics["clap_a"] = clap_a(*(embed_clips("clap", clips, weights=evaluate.clap) for clips in real))
     return len(real[0]), {**metrics, "solo_target_confidence": means[target_class]}

@@ -1,6 +1,7 @@
 """Embedders behind the distances: one protocol, one line each in a table, a contract test that every entry passes.
 
-Their weights are the miniature's, whatever backbone is scored, so that distances compare between backbones; VGGish takes others.
+Their weights are the miniature's, whatever backbone is scored, so that distances compare between backbones; VGGish and CLAP take
+others.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from timbre_ray.backbones import MINI
+from timbre_ray.backbones import MINI, local_path
+from timbre_ray.clap_choice import PARTS
 from timbre_ray.data.features import HOP, SAMPLE_RATE_HZ, cut_windows
 from timbre_ray.models import vggish
 from timbre_ray.models.audiomae import AudioMAE
@@ -56,14 +58,16 @@ class AudioMAEEmbedder:
 
 
 class ClapEmbedder:
-    """One row a window of 2.56 s: CLAP's projected audio features, of length one."""
+    """One row a window, of 2.56 s (10 s of the published one): CLAP's projected audio features, of length one."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, weights: Path = MINI) -> None:
+        """weights: folder of a pipeline, of which its CLAP and what reads for it are taken."""
         from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel  # seconds, which VGGish need not wait for
 
-        self._model = ClapModel.from_pretrained(MINI, subfolder="text_encoder", dtype=torch.float32).to(device).eval()
-        self._extractor = ClapFeatureExtractor.from_pretrained(MINI, subfolder="feature_extractor")
-        self._tokenizer = AutoTokenizer.from_pretrained(MINI, subfolder="tokenizer")
+        model = ClapModel.from_pretrained(weights, subfolder="text_encoder", dtype=torch.float32, use_safetensors=True)
+        self._model = model.to(device).eval()
+        self._extractor = ClapFeatureExtractor.from_pretrained(weights, subfolder="feature_extractor")
+        self._tokenizer = AutoTokenizer.from_pretrained(weights, subfolder="tokenizer")
         self._device = device
 
     @torch.no_grad()
@@ -94,6 +98,8 @@ EMBEDDERS: dict[str, Callable[..., Embedder]] = {
 
 
 @functools.lru_cache(maxsize=8)
-def load_embedder(name: str, device: str = "cpu", weights: Path | None = None) -> Embedder:
-    """Once a process. weights: instead of the miniature's; VGGish alone takes them."""
-    return EMBEDDERS[name](device) if weights is None else EMBEDDERS[name](device, weights)
+def load_embedder(name: str, device: str = "cpu", weights: str = "mini") -> Embedder:
+    """Once a process. weights: as ``evaluate.vggish`` or ``evaluate.clap`` names them; AudioMAE knows the miniature's alone."""
+    if weights == "mini":
+        return EMBEDDERS[name](device)
+    return EMBEDDERS[name](device, local_path(weights, None, f"evaluate.{name}", PARTS if name == "clap" else ()))

@@ -106,7 +106,10 @@ class Ledger:
         if self._mirror:
             with contextlib.suppress(NoObjectError):  # another node may have written it
                 _replace(path, self._mirror.read(path.relative_to(self.folder).as_posix()))
-        return self._read(path) if path.is_file() else None
+        try:
+            return self._read(path)
+        except FileNotFoundError:
+            return None
 
     def write_baseline(self, target: str, record: Mapping[str, Any]) -> None:
         self._write(self._path("baselines", target), {**record, "target": target})

@@ -58,7 +58,8 @@ class RunSpec(_Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where a trial computes; auto: on a GPU where it was given one."""
     time_budget_s: float | None = None
-    """The sweep starts nothing new after this many seconds; None: no limit."""
+    """The sweep stops after this many seconds, trials under way too (the next run goes on from their
+    checkpoints); None: no limit."""
     storage: str = "store"
     """Folder of the artifacts, from the working folder, that every node must see; or
     ``s3://bucket/prefix``, ``gs://bucket/prefix``."""

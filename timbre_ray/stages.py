@@ -49,6 +49,7 @@ class TrialStages:
         self.prompts = self.keys.prompts
         self.method: Method = METHODS[spec.dreambooth.method]
         self._on_progress = on_progress or (lambda progress: None)
+        store.while_waiting = lambda: self.progress("waiting for another trial", 0, 1)
 
     @property
     def backbone(self) -> Backbone:
@@ -193,7 +194,7 @@ class TrialStages:
         spec = dataclasses.replace(self.spec.dreambooth, steps=until)
         wanted = [s for s in self.spec.evaluate.at_steps if 0 < s <= until]
         run_key = self.dreambooth_key(until)
-        with self.store.lock("dreambooth_run", run_key):
+        with self.store.holding("dreambooth_run", run_key):
             if all(self.store.is_whole("dreambooth", self.dreambooth_key(s)) for s in wanted):
                 for step in wanted:
                     yield step, self.losses(step)
@@ -213,6 +214,7 @@ class TrialStages:
                 lambda at: all(s >= at or self.store.is_whole("dreambooth", self.dreambooth_key(s)) for s in wanted)
             )
             history: list[dict[str, float]] = []
+            trained = False
             clock = time.perf_counter()
             self.backbone.set_aside()
             training = train(
@@ -227,10 +229,13 @@ class TrialStages:
                     if (step := len(history)) in wanted:
                         spent = {"seconds": time.perf_counter() - clock, "work": self.keys.clips_trained(step - reached)}
                         self._publish_weights(step, unet, gpt2, history, spent)
+                        trained = step == until
                         yield step, list(history)
                         self.backbone.set_aside()  # what the audio of this step was made with
                         clock, reached = time.perf_counter(), max(step, reached)
                 except Leaving as leaving:
+                    if trained:  # its weights are kept, and its checkpoint's folder went with that
+                        raise
                     saved.leave(training, leaving, len(history))
             saved.remove()
 

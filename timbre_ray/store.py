@@ -5,7 +5,7 @@ With a remote tier (remote_tier.py) the folder is a node's cache: what it lacks 
     root/artifacts/<stage>/<key>/   files of a stage and ``artifact.json``; it appears by one rename, complete or not at all
     root/scratch/<stage>/<key>/     resumable checkpoints of a stage that is not published yet
     root/log/<trial>/               what each process computed or reused for a trial; lines of no trial lie in root/log/
-    root/tmp/, root/locks/
+    root/tmp/<stage>/<key>/<host>-<pid>/  what one process is writing;  root/locks/
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
-from timbre_ray.artifact_files import MANIFEST, NAME, damage_of, publish, write_manifest
+from timbre_ray.artifact_files import MANIFEST, NAME, damage_of, own_folder, publish, write_manifest
 from timbre_ray.object_storage import PATIENCE_S
-from timbre_ray.patience import patiently
+from timbre_ray.patience import holding, patiently
 from timbre_ray.specs import digest
 from timbre_ray.store_log import StoreLog
 
@@ -80,6 +81,8 @@ class Store:
         self.remote, self._patience_s = remote, patience_s
         self.trial: str | None = None
         """Trial that the lines of the log are attributed to; see attributed_to."""
+        self.while_waiting: Callable[[], None] = lambda: None
+        """Called while another process is at what this one needs."""
         self._given: set[tuple[str, str]] = set()
         """Stage and key of what this trial was given."""
         self._log = StoreLog(self.root / "log")
@@ -103,10 +106,12 @@ class Store:
         def found_or_made() -> Artifact:
             with contextlib.suppress(ArtifactNotFoundError, DamagedArtifactError):
                 return self._get(stage, key)
-            with self.lock(stage, key), self.remote.lease(stage, key) if self.remote else contextlib.nullcontext():
+            with self.holding(stage, key), self.remote.lease(stage, key) if self.remote else contextlib.nullcontext():
                 with contextlib.suppress(ArtifactNotFoundError, DamagedArtifactError):
                     return self._get(stage, key)
                 self._take_away(stage, key)
+                with contextlib.suppress(ArtifactNotFoundError):
+                    return self._get(stage, key)  # damaged here alone: behind the remote tier it is whole
                 return self._compute(stage, key, produce, description)
 
         artifact = self.patiently(f"keep {stage}/{key}", found_or_made)
@@ -205,6 +210,11 @@ class Store:
         # A singleton is re-entrant within its thread. No fallback to a soft lock: it would outlive a process that is killed.
         return FileLock(path.with_name(f"{key}.lock"), is_singleton=True, fallback_to_soft=False)
 
+    def holding(self, stage: str, key: str) -> AbstractContextManager[None]:
+        """Within the block this process holds ``lock(stage, key)``; while it waits it calls ``while_waiting``; what that
+        raises ends the waiting."""
+        return holding(self.lock(stage, key), lambda: self.while_waiting())
+
     @contextlib.contextmanager
     def attributed_to(self, trial_id: str) -> Iterator[None]:
         """Within the block the lines of the log name this trial, and ``confirm`` knows what it was given."""
@@ -224,38 +234,33 @@ class Store:
         return self._log.read(trial)
 
     def _compute(self, stage: str, key: str, produce: Callable[[Path], None], description: Mapping[str, Any]) -> Artifact:
-        folder, published = self._place("tmp", stage, key), self._place("artifacts", stage, key)
-        shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed: the lock says that it is gone
-        folder.mkdir(parents=True)
-        try:
+        published = self._place("artifacts", stage, key)
+        with own_folder(self._place("tmp", stage, key)) as folder:
             started = time.perf_counter()
             produce(folder)
             seconds = round(time.perf_counter() - started, 3)
             self.confirm()
-            write_manifest(folder, {"stage": stage, "key": key, "description": dict(description), "seconds": seconds})
+            about = {"stage": stage, "key": key, "description": dict(description), "seconds": seconds}
+            # Each patient for itself: a disk that fails for a moment shall not cost what was computed.
+            self.patiently(f"describe {stage}/{key}", lambda: write_manifest(folder, about))
             if self.remote and not self.remote.publish(stage, key, folder):
                 shutil.rmtree(folder)  # another host was faster: its result is everybody's, as a GPU's may differ by a rounding
                 folder.mkdir()
                 self.remote.fetch(stage, key, folder)
-            publish(folder, published)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            first = self.patiently(f"publish {stage}/{key}", lambda: publish(folder, published))
         shutil.rmtree(self._place("scratch", stage, key), ignore_errors=True)
+        if not first:
+            return self._get(stage, key)
         self._give(stage, key)
         return Artifact(folder=published, stage=stage, key=key, seconds=seconds, reused=False)
 
     def _fetch(self, remote: RemoteTier, stage: str, key: str) -> None:
-        with self.lock(stage, key):
+        with self.holding(stage, key):
             if self._has_here(stage, key):
                 return
-            folder = self._place("tmp", stage, key)
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            try:
+            with own_folder(self._place("tmp", stage, key)) as folder:
                 remote.fetch(stage, key, folder)
                 publish(folder, self._place("artifacts", stage, key))
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
 
     def _has_here(self, stage: str, key: str) -> bool:
         return (self._place("artifacts", stage, key) / MANIFEST).is_file()
@@ -266,13 +271,11 @@ class Store:
 
     def _take_away(self, stage: str, key: str) -> None:
         """Removes what is damaged, if anything is there; the caller holds the lock. Renamed first: readers see all or nothing."""
-        published, aside = self._place("artifacts", stage, key), self._place("tmp", stage, key)
+        published = self._place("artifacts", stage, key)
         if not published.exists():
             return
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(published, aside)
-        shutil.rmtree(aside)
+        with own_folder(self._place("tmp", stage, key)) as folder:
+            os.rename(published, folder / "damaged")
 
     def _record(self, event: str, artifact: Artifact) -> None:
         about = {"event": event, "stage": artifact.stage, "key": artifact.key, "seconds": artifact.seconds}

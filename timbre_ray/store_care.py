@@ -80,7 +80,10 @@ def collect_garbage(root: Path, *, days: float, remove: bool, now: float | None 
     store, now, found = Store(root), time.time() if now is None else now, []
     for kind in ("tmp", "scratch"):
         for stage, key, folder in _entries(root / kind):
-            with contextlib.suppress(Timeout), store.lock(stage, key).acquire(timeout=0):
+            # Whoever trains holds the lock of the run from its first step to its last.
+            with contextlib.suppress(Timeout), contextlib.ExitStack() as locks:
+                for name in (stage, f"{stage}_run") if kind == "scratch" else (stage,):
+                    locks.enter_context(store.lock(name, key).acquire(timeout=0))
                 reason = _reason(kind, folder, days=days, now=now) if folder.is_dir() else None
                 if reason is None:
                     continue

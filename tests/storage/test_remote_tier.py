@@ -56,6 +56,14 @@ def test_another_host_finds_what_one_computed(tmp_path, bucket):
     assert objects(one, "leases") == []
 
 
+def test_what_is_damaged_here_alone_is_fetched_and_not_computed(tmp_path, bucket):
+    one = host(tmp_path, "one", bucket)
+    path = one.get_or_compute("encode", "k", write_two, description={}).file("a.bin")
+    path.write_bytes(b"fir_t")
+    found = one.get_or_compute("encode", "k", lambda folder: pytest.fail("computed again"), description={})
+    assert found.reused and path.read_bytes() == b"first"
+
+
 WRITER = """
 import sys, time
 from pathlib import Path

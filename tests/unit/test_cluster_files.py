@@ -91,3 +91,10 @@ def test_the_variants_run_what_cluster_yaml_runs():
     for other in others:
         for key in ("head_start_ray_commands", "worker_start_ray_commands", "file_mounts", "rsync_exclude"):
             assert other[key] == first[key], key
+
+
+@pytest.mark.parametrize("name", ["cluster.yaml", "docs/cluster/gcp.yaml"])
+def test_the_shared_disk_is_mounted_as_its_locks_need(name):
+    """Locks of NFS 3 outlive a node that died; and a name that was absent must not be taken for absent from memory."""
+    mount = read(name)["metadata"]["mount"]
+    assert "-t nfs4" in mount and all(option in mount for option in ("nfsvers=4.1", "hard", "lookupcache=positive"))

@@ -14,8 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from timbre_ray import patience
+from timbre_ray import artifact_files, patience
 from timbre_ray.cluster.failures import is_transient
+from timbre_ray.leaving import Leaving
 from timbre_ray.ledger import Ledger
 from timbre_ray.object_storage import StorageError
 from timbre_ray.run_specs import RunSpec
@@ -103,6 +104,50 @@ def test_a_disk_that_stays_away_is_named_and_nothing_is_lost(tmp_path, disk):
     disk.mend()
     assert store.get_or_compute("encode", "a", produce([]), description={}).reused
     assert not store.get_or_compute("encode", "b", produce(calls), description={}).reused
+
+
+def test_what_took_long_to_compute_survives_a_disk_that_fails_for_a_moment(tmp_path, monkeypatch):
+    """Computing does not use patience up, and publishing is tried again for itself."""
+    refused, rename = [], os.rename
+
+    def fails_once(source: Path, target: Path) -> None:
+        if not refused:
+            refused.append(target)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(artifact_files.os, "rename", fails_once)
+    store, calls = Store(tmp_path / "disk", patience_s=0.5), []
+    store.get_or_compute("encode", "a", produce(calls, lambda: time.sleep(0.8)), description={})
+    assert refused and calls == ["call"] and store.get("encode", "a").file("weights").read_bytes() == b"seven"
+
+
+def test_a_lock_is_waited_for_aloud(tmp_path):
+    """A hundred who wait do not ask all the time, and each can be told to stop waiting."""
+    one, other, looks = Store(tmp_path), Store(tmp_path), []
+    held, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with one.holding("dreambooth_run", "k"):
+            held.set()
+            free.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(30)
+
+    def leave() -> None:
+        raise Leaving("spot")
+
+    other.while_waiting = leave
+    with pytest.raises(Leaving), other.holding("dreambooth_run", "k"):
+        pytest.fail("somebody else holds it")
+    other.while_waiting = lambda: (looks.append(time.monotonic()), free.set() if len(looks) == 4 else None)
+    with other.holding("dreambooth_run", "k"):
+        assert len(looks) >= 4 and looks[3] - looks[2] > 1.2 * (looks[1] - looks[0])
+    holder.join()
+    with one.holding("dreambooth_run", "k"), one.holding("dreambooth_run", "k"):
+        pass  # its holder may ask again
 
 
 def test_a_full_disk_is_not_waited_for(tmp_path, disk):

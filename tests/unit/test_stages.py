@@ -17,6 +17,7 @@ from timbre_ray import stages
 from timbre_ray.data.features import mix
 from timbre_ray.estimate import Records
 from timbre_ray.evaluate.scorer import score_clips
+from timbre_ray.leaving import Leaving
 from timbre_ray.models.backbone import load_backbone
 from timbre_ray.specs import BackboneSpec, ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec
 from timbre_ray.stage_keys import ScoreRequest, StageKeys
@@ -91,6 +92,23 @@ def test_a_checkpoint_beyond_a_wanted_step_is_not_trusted(tmp_path: Path, monkey
         name = TrialStages(edited, store, "cpu").dreambooth_key(step)
         files = [s.get("dreambooth", name).file("unet.safetensors").read_bytes() for s in (whole, store)]
         assert files[0] == files[1]
+
+
+def test_a_notice_while_the_last_audio_is_made_costs_no_step(tmp_path: Path) -> None:
+    """The weights are kept by then, and the folder of checkpoints is gone."""
+
+    def leave(progress: Progress) -> None:
+        if progress.stage == "generate" and progress.done:
+            raise Leaving("spot")
+
+    spec = dataclasses.replace(SPEC, evaluate=dataclasses.replace(SPEC.evaluate, at_steps=(2,)))
+    store = Store(tmp_path)
+    with pytest.raises(Leaving, match="spot"):
+        list(run_trial(spec, store=store, score=lambda request: Scored(request, store), on_progress=leave))
+    steps: list[int] = []
+    count = lambda progress: steps.append(progress.done) if progress.stage == "dreambooth" else None  # noqa: E731
+    found = list(run_trial(spec, store=store, score=lambda request: Scored(request, store), on_progress=count))
+    assert [evaluation.step for evaluation in found] == [2] and not steps
 
 
 def test_damaged_weights_are_trained_anew(tmp_path: Path) -> None:

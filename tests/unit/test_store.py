@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from timbre_ray import store_log
+from timbre_ray import artifact_files, store_log
 from timbre_ray.store import ArtifactNotFoundError, DamagedArtifactError, Store, stage_key
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -128,6 +130,38 @@ def test_a_killed_process_publishes_nothing_and_frees_the_lock(tmp_path):
         write_number(folder)
 
     assert not store.get_or_compute("encode", "k", produce, description={}).reused
+
+
+def test_a_host_that_does_not_see_yet_what_another_has_published_takes_it(tmp_path, monkeypatch):
+    """A network folder may answer "absent" for some seconds after the other host's rename, lock or no lock."""
+    one, other = Store(tmp_path), Store(tmp_path)
+
+    def produce(folder: Path) -> None:
+        monkeypatch.setattr(artifact_files, "HOST", "elsewhere")
+        other.get_or_compute("encode", "k", write_number, description={})
+        (folder / "number.txt").write_text("8")
+
+    monkeypatch.setattr(other, "holding", lambda stage, key: contextlib.nullcontext())
+    found = one.get_or_compute("encode", "k", produce, description={})
+    assert found.reused and found.file("number.txt").read_text() == "7"
+    assert not list((tmp_path / "tmp" / "encode").iterdir())
+
+
+def test_two_hosts_without_a_lock_between_them_never_mix_their_files(tmp_path, monkeypatch):
+    place = tmp_path / "tmp"
+    with artifact_files.own_folder(place) as ours:
+        (ours / "clip_0").touch()
+        monkeypatch.setattr(artifact_files, "HOST", "elsewhere")
+        with artifact_files.own_folder(place) as theirs:
+            assert theirs != ours and not list(theirs.iterdir()) and (ours / "clip_0").is_file()
+        assert (ours / "clip_0").is_file()
+    assert not place.exists()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for pid in (dead.pid, os.getppid()):
+        (place / f"elsewhere-{pid}").mkdir(parents=True)
+    with artifact_files.own_folder(place):
+        assert not (place / f"elsewhere-{dead.pid}").exists() and (place / f"elsewhere-{os.getppid()}").is_dir()
 
 
 def test_a_held_lock_lets_its_holder_publish(tmp_path):

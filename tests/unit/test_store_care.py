@@ -137,6 +137,25 @@ def test_gc_removes_old_checkpoints_with_yes_alone(store):
     assert not old.exists() and new.is_dir() and problems(store) == {"encode/a": (), "score/b": ()}
 
 
+def test_gc_leaves_the_checkpoint_of_a_training_under_way(store):
+    folder = store.scratch("dreambooth", "k")
+    (folder / "resume.pt").write_bytes(bytes(2000))
+    then = time.time() - 40 * store_care.DAY_S
+    for path in (folder / "resume.pt", folder):
+        os.utime(path, (then, then))
+    with store.holding("dreambooth_run", "k"):
+        gone = SPAWN.Process(target=collect, args=(store.root,))
+        gone.start()
+        gone.join(60)
+        assert (folder / "resume.pt").is_file()
+    collect(store.root)
+    assert not folder.exists()
+
+
+def collect(root: Path) -> None:
+    store_care.collect_garbage(root, days=0, remove=True)
+
+
 @pytest.mark.parametrize("command", ["verify", "du", "gc"])
 def test_a_wrong_path_is_no_store_without_a_fault(command, tmp_path):
     result = runner.invoke(cli.app, ["store", command, "--storage", str(tmp_path / "stroe")])

@@ -127,7 +127,7 @@ class Board:
         """(stage, done, total) of a running trial, from the small file that its worker writes."""
         try:
             progress = json.loads((self._progress_folder / f"{trial_id}.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (OSError, json.JSONDecodeError):
             return "starting", 0, 0
         return progress["stage"], progress["done"], progress["total"]
 

@@ -48,6 +48,7 @@ def save(
 
 def _write(state: dict[str, Any], path: Path) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have cleared it away
     try:
         with temporary.open("wb") as file:
             _dump(state, file)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from filelock import FileLock
 
 from timbre_ray.artifact_files import MANIFEST, NAME, damage_of, own_folder, publish, write_manifest
+from timbre_ray.cache_room import make_room, note_use
 from timbre_ray.object_storage import PATIENCE_S
 from timbre_ray.patience import holding, patiently
 from timbre_ray.specs import digest
@@ -148,6 +149,8 @@ class Store:
                 "finished trial only if its record in the results is removed too); `timbre-ray store verify` looks for others."
             )
         self._give(stage, key)
+        if self.remote:
+            note_use(folder)
         return Artifact(folder=folder, stage=stage, key=key, seconds=manifest["seconds"], reused=True)
 
     def has(self, stage: str, key: str) -> bool:
@@ -235,6 +238,8 @@ class Store:
 
     def _compute(self, stage: str, key: str, produce: Callable[[Path], None], description: Mapping[str, Any]) -> Artifact:
         published = self._place("artifacts", stage, key)
+        if self.remote:
+            make_room(self, self._given)
         with own_folder(self._place("tmp", stage, key)) as folder:
             started = time.perf_counter()
             produce(folder)
@@ -258,6 +263,7 @@ class Store:
         with self.holding(stage, key):
             if self._has_here(stage, key):
                 return
+            make_room(self, self._given)
             with own_folder(self._place("tmp", stage, key)) as folder:
                 remote.fetch(stage, key, folder)
                 publish(folder, self._place("artifacts", stage, key))

@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from timbre_ray import cli, cli_errors, lease, remote_care
+from timbre_ray import cache_room, cli, cli_errors, lease, remote_care
 from timbre_ray.ledger import Ledger
 from timbre_ray.object_storage import ObjectStorage, StorageError
 from timbre_ray.remote_tier import CorruptArtifactError, RemoteTier
@@ -62,6 +63,50 @@ def test_what_is_damaged_here_alone_is_fetched_and_not_computed(tmp_path, bucket
     path.write_bytes(b"fir_t")
     found = one.get_or_compute("encode", "k", lambda folder: pytest.fail("computed again"), description={})
     assert found.reused and path.read_bytes() == b"first"
+
+
+def test_a_full_disk_gives_up_what_the_url_has_the_longest_unused_first(tmp_path, bucket, monkeypatch):
+    monkeypatch.setattr(cache_room.shutil, "disk_usage", lambda root: SimpleNamespace(total=100, free=25))
+    one = host(tmp_path, "one", bucket)
+    then = time.time() - cache_room.UNUSED_S
+    for age, key in enumerate(("newer", "older", "oldest", "mine")):
+        folder = one.get_or_compute("dreambooth", key, write_two, description={}).folder
+        os.utime(folder / "artifact.json", (then - 60 * (age + 1),) * 2)
+    one.get_or_compute("dreambooth", "now", write_two, description={})
+    (one.scratch("dreambooth", "sent") / "resume.pt").write_bytes(b"step 3")
+    (one.scratch("dreambooth", "here-alone") / "resume.pt").write_bytes(b"step 3")
+    one.remote.storage.upload("checkpoints/dreambooth/sent/00000003.pt", one.scratch("dreambooth", "sent") / "resume.pt")
+    for path in (tmp_path / "one" / "scratch" / "dreambooth").glob("**/*"):
+        os.utime(path, (then - 9000,) * 2)
+    assert cache_room.make_room(one) == 0, "there is room"
+
+    def usage(root: Path) -> SimpleNamespace:
+        num_gone = 5 - len(list((one.root / "artifacts" / "dreambooth").iterdir()))
+        return SimpleNamespace(total=100, free=20 + 5 * num_gone)
+
+    monkeypatch.setattr(cache_room.shutil, "disk_usage", usage)
+    assert cache_room.make_room(one, in_use={("dreambooth", "mine")}) == 2
+    assert sorted(p.name for p in (one.root / "artifacts" / "dreambooth").iterdir()) == ["mine", "newer", "now", "older"]
+    assert [p.name for p in (one.root / "scratch" / "dreambooth").iterdir()] == ["here-alone"]
+    monkeypatch.setattr(cache_room.shutil, "disk_usage", lambda root: SimpleNamespace(total=100, free=0))
+    with one.holding("dreambooth", "older"):
+        subprocess.run([sys.executable, "-c", MAKE_ROOM, str(one.root), bucket], check=True, env=os.environ)
+    assert sorted(p.name for p in (one.root / "artifacts" / "dreambooth").iterdir()) == ["now", "older"]
+    found = one.get_or_compute("dreambooth", "oldest", lambda folder: pytest.fail("computed again"), description={})
+    assert found.reused and found.file("a.bin").read_bytes() == b"first"
+
+
+MAKE_ROOM = """
+import shutil, sys
+from types import SimpleNamespace
+from pathlib import Path
+from timbre_ray import cache_room
+from timbre_ray.object_storage import ObjectStorage
+from timbre_ray.remote_tier import RemoteTier
+from timbre_ray.store import Store
+cache_room.shutil.disk_usage = lambda root: SimpleNamespace(total=100, free=0)
+cache_room.make_room(Store(Path(sys.argv[1]), RemoteTier(ObjectStorage(f"{sys.argv[2]}/runs"))))
+"""
 
 
 WRITER = """

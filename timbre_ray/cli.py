@@ -114,7 +114,7 @@ def run(
 
     \b
     Examples:
-      timbre-ray run sweeps/demo.yaml
+      timbre-ray run sweeps/mini-ablation.yaml
       timbre-ray run sweeps/demo.yaml --clips recordings/my_flute
       timbre-ray run sweeps/mini-ablation.yaml --address http://127.0.0.1:8265 --detach
     """

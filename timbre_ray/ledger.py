@@ -29,6 +29,11 @@ if TYPE_CHECKING:  # reading records must not cost the time of importing pydanti
 SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+def short_name(trial_id: str) -> str:
+    """The end of a trial's id, by which reports call a search's: its settings, as long as a line each, stand in a table."""
+    return trial_id.rsplit("-", 1)[-1]
+
+
 def common_partner(names: Iterable[str]) -> str:
     """What to call the known instrument whose survival trials measure: its name, or "partner" where they differ."""
     found = set(names)

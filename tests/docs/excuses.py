@@ -59,7 +59,9 @@ EXCUSED: dict[str, dict[str, Excuse]] = {
         **_not_played(INSTALLS, SONGS, EXTRA.format("data"), "pip install --no-deps basic-pitch==0.4.0"),
     },
     "docs/how-to/trackers.md": {
-        **_not_played(INSTALLS, TRACKERS, "pip install optuna-dashboard", "pip install wandb mlflow-skinny aim"),
+        **_not_played(
+            INSTALLS, TRACKERS, "pip install tensorboard", "pip install optuna-dashboard", "pip install wandb mlflow-skinny aim"
+        ),
         **_not_played("serves until it is stopped", TRACKERS, "optuna-dashboard results/my-search/optuna.log"),
         **_not_played(
             "serves until it is stopped", "tests/unit/test_exporters.py", "tensorboard --logdir results/mini-ablation/tensorboard"
@@ -76,6 +78,7 @@ EXCUSED: dict[str, dict[str, Excuse]] = {
         **_not_played(
             "trains for an hour", MINI, "python -m timbre_ray.mini --work DIR",
             "torchrun --nproc-per-node 2 -m timbre_ray.mini unet --work DIR --keep WEIGHTS --threads 1",
+            "python -m timbre_ray.mini package --work DIR --keep WEIGHTS --out NEW",
         ),
     },
     "docs/how-to/add-a-method.md": {
@@ -83,6 +86,7 @@ EXCUSED: dict[str, dict[str, Excuse]] = {
         **_not_played("is one of the tests", "tests/contract/test_methods.py", "python -m pytest tests/contract/test_methods.py"),
     },
     "docs/how-to/own-cluster.md": {
+        **_not_played(INSTALLS, RAY_UP, EXTRA.format("cluster")),
         **_not_played(
             CLUSTER, RAY_UP, "ray get-auth-token --generate", "export RAY_AUTH_MODE=token", DETACH, LOGS,
             "timbre-ray run sweeps/mini-ablation.yaml --address auto",  # what a job runs on the head

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 
 from docs_tools.fields import Field, doc_of, fields_of, type_words
 from timbre_ray.ablation import AblationSpec
-from timbre_ray.run_specs import RunSpec, SearchSpec
+from timbre_ray.report.effects import SCORES
+from timbre_ray.run_specs import METRICS, RunSpec, SearchSpec
 from timbre_ray.specs import TrialSpec
 from timbre_ray.sweep import _KEYS
 
@@ -31,6 +32,17 @@ SECTIONS = {
     "run": "[Where and how](#run) it runs; never part of a result's identity.",
 }
 
+METRICS_HEAD = """## metrics
+
+What an evaluation measures, and what `search.metric` may name. FAD (Fréchet) and KAD (kernel) are distances of the clips of the
+instance prompt from recordings; with several embedders the further ones' are `fad_held_out/clap` and the like. Confidences
+(0 to 1) are the classifier's, a rank is an instrument's place among all classes by them (1 is first). CLAP's are similarities,
+and need `clap` among `evaluate.fad`.
+
+| name | meaning | better |
+|:--|:--|:--|
+"""
+
 
 def sweep_page() -> str:
     if list(SECTIONS) != list(_KEYS):
@@ -41,6 +53,7 @@ def sweep_page() -> str:
         *_groups("base", TrialSpec),
         *_groups("ablation", AblationSpec),
         *_groups("search", SearchSpec),
+        METRICS_HEAD + "\n".join(map(_metric, METRICS)),
         *_groups("run", RunSpec),
     ]
     return HEAD + table + "\n\n" + "\n\n".join(groups) + "\n"
@@ -66,6 +79,11 @@ def _row(place: str, field: Field) -> str:
     kind = "group, below" if field.spec else type_words(field.kind)
     cells = (f"`{place}.{field.name}`", kind, field.unit or "–", default, _plain(field.doc))
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _metric(name: str) -> str:
+    words, lower_is_better = SCORES[name]
+    return f"| `{name}` | {words.format(partner='partner')} | {'lower' if lower_is_better else 'higher'} |"
 
 
 def _plain(doc: str) -> str:

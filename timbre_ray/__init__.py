@@ -17,9 +17,9 @@ def load(
 ) -> AudioLDM2Pipeline:  # fmt: skip
     """The model of a finished trial, adapters merged: ``timbre_ray.load("large-gpt2-lora")("A recording of a sks flute solo.")``.
 
-    source: a trial's id, or an arm (its first seed). sweep, target: names that say which, where several have that arm. results:
-    folder that holds the results of the sweeps. storage: folder of the store (default: the sweep's own). Raises ValueError for a
-    name or for weights that are not there, and for an arm that stands for several models.
+    source: a trial's id or the end of it that reports print, or an arm (its first seed). sweep, target: names that say which,
+    where several have that arm. results: folder that holds the results of the sweeps. storage: folder of the store (default: the
+    sweep's own). Raises ValueError for a name or for weights that are not there, and for an arm that stands for several models.
     """
     from timbre_ray import finished
     from timbre_ray.stages import TrialStages

@@ -102,7 +102,9 @@ def run(
     sweep_file: SweepFile,
     address: Annotated[
         str | None,
-        typer.Option(help="A Ray cluster: auto on one of its nodes, its dashboard with --detach; default: this machine."),
+        typer.Option(
+            help="A Ray cluster: auto on one of its nodes, its dashboard with --detach; default: RAY_ADDRESS, else this machine."
+        ),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Hand the sweep to the cluster as a Ray Job and leave.")] = False,
     storage: Storage = None,
@@ -114,7 +116,7 @@ def run(
 
     \b
     Examples:
-      timbre-ray run sweeps/demo.yaml
+      timbre-ray run sweeps/mini-ablation.yaml
       timbre-ray run sweeps/demo.yaml --clips recordings/my_flute
       timbre-ray run sweeps/mini-ablation.yaml --address http://127.0.0.1:8265 --detach
     """

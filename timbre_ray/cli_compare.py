@@ -23,7 +23,7 @@ def compare(
     storage: Storage = None,
     results: ResultsRoot = Path("results"),
 ) -> None:
-    """Show what two arms or trials differ in, their scores at the last step with the paired difference, where their audio lies.
+    """Show what two arms or trials differ in, their scores at the last step with A − B in pairs, and where their audio lies.
 
     \b
     Example:
@@ -55,7 +55,7 @@ def _print(sides: Sides) -> None:
     settings, scores, audio = (Table(box=None, pad_edge=False) for _ in range(3))
     for table, names in (
         (settings, ("setting", sides.left, sides.right)),
-        (scores, ("score", sides.left, sides.right, "difference", "95 % interval", "pairs")),
+        (scores, ("score", sides.left, sides.right, f"{sides.left} − {sides.right}", "95 % interval", "pairs")),
         (audio, ("audio of", "target", "seed", "prompt", "folder")),
     ):
         for name in names:

@@ -21,6 +21,8 @@ COLUMNS = (
 WIDTH = 150
 """Characters that a line of ``status`` needs; a narrower terminal wraps it."""
 
+WHICH_TRIAL = "A finished trial (its id, or the end of it that reports print), or an arm (its first seed)."
+
 Source = Annotated[
     str,
     typer.Argument(metavar="SWEEP_OR_URL", help="Name of a sweep, folder of its results, its YAML, or the URL where it was run."),
@@ -109,9 +111,7 @@ def report(
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to play, the token among it.")],
-    source: Annotated[
-        str, typer.Option("--from", metavar="TRIAL_ID_OR_ARM", help="A finished trial, or an arm (its first seed).")
-    ],
+    source: Annotated[str, typer.Option("--from", metavar="TRIAL_ID_OR_ARM", help=WHICH_TRIAL)],
     sweep: SweepOfTrial = None,
     target: TargetOfTrial = None,
     num: Annotated[int, typer.Option("-n", "--num", min=1, help="Clips.")] = 4,
@@ -141,7 +141,7 @@ def generate(
 
 
 def export(
-    source: Annotated[str, typer.Argument(metavar="TRIAL_ID_OR_ARM", help="A finished trial, or an arm (its first seed).")],
+    source: Annotated[str, typer.Argument(metavar="TRIAL_ID_OR_ARM", help=WHICH_TRIAL)],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must not be there yet.")],
     sweep: SweepOfTrial = None,
     target: TargetOfTrial = None,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from timbre_ray.ledger import SWEEP_NAME, Ledger
+from timbre_ray.ledger import SWEEP_NAME, Ledger, short_name
 from timbre_ray.object_storage import ObjectStorage, check_place, is_url
 from timbre_ray.remote_tier import DEFAULT_CACHE, open_store
 from timbre_ray.specs import TrialSpec
@@ -130,7 +130,8 @@ def _check_weights(trial: FinishedTrial, folder: Path) -> None:
 
 
 def find_trial(source: str, results: Path, *, sweep: str | None = None, target: str | None = None) -> tuple[Path, dict[str, Any]]:
-    """The finished trial of that id, else that arm's with the lowest seed, and the folder of its sweep's results.
+    """The finished trial of that id, else that arm's with the lowest seed, else the one whose id ends so (as reports call a
+    search's trials), and the folder of its sweep's results.
 
     What is no longer planned counts only where nothing else goes by the name; of equal ones the newest is taken. sweep and
     target: look among theirs alone. Raises ValueError if there is none, and if sweeps, targets or settings share the arm's name.
@@ -143,6 +144,7 @@ def find_trial(source: str, results: Path, *, sweep: str | None = None, target: 
             f"--target={target!r}: no finished trial. {_nearest(str(target), sorted({r['target'] for _, r in every}))}"
         )
     matches = [f for f in found if f[1]["trial_id"] == source] or [f for f in found if f[1]["arm"] == source]
+    matches = matches or [f for f in found if short_name(f[1]["trial_id"]) == source]
     if not matches:
         names = [r["trial_id"] for _, r in found] + sorted({r["arm"] for _, r in found})
         place = folders[0] if sweep else results

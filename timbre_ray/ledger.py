@@ -33,6 +33,11 @@ _NUM_TRANSFERS = 16
 """At once, of a mirror's records: one after the other, ten thousand take minutes."""
 
 
+def short_name(trial_id: str) -> str:
+    """The end of a trial's id, by which reports call a search's: its settings, as long as a line each, stand in a table."""
+    return trial_id.rsplit("-", 1)[-1]
+
+
 def common_partner(names: Iterable[str]) -> str:
     """What to call the known instrument whose survival trials measure: its name, or "partner" where they differ."""
     found = set(names)

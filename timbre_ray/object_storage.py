@@ -81,7 +81,9 @@ class ObjectStorage:
     def __init__(self, url: str, *, patience_s: float = PATIENCE_S) -> None:
         check_place(url, key="storage")
         if importlib.util.find_spec("obstore") is None:
-            raise RuntimeError(f"{url}: object storage needs obstore, which is not installed: pip install 'timbre-ray[s3]'")
+            raise RuntimeError(
+                f"{url}: object storage needs obstore, which is not installed: in the checkout, pip install --editable '.[s3]'"
+            )
         self.url, self._patience_s = url.rstrip("/"), patience_s
         self._api = importlib.import_module("obstore")  # an extra: sweeps on a plain folder do without it
         self._store = _connect(self.url, patience_s)

@@ -145,16 +145,18 @@ class SearchSpec(_Strict):
     """Optuna over settings of the base arm."""
 
     space: Mapping[str, RangeSpec]
-    """Dotted key of a trial's spec -> its range."""
+    """Dotted key of a trial's spec -> its range. Where ``dreambooth.steps`` is drawn, a trial is scored at those of
+    ``evaluate.at_steps`` that lie below its own, and at its end."""
     metric: str | tuple[str, ...] = "fad_held_out"
-    """What a good trial has little or much of. Of several (a list) no sum is made: trials that none beats in all are the answer,
-    and ASHA goes by the first."""
+    """What a good trial has little or much of: a name of the table of metrics. Of several (a list) no sum is made: trials that
+    none beats in all are the answer, and ASHA goes by the first."""
     mode: str | tuple[str, ...] = "min"
     """min or max; one for each metric."""
     num_trials: int = 20
     """Trials that Optuna suggests."""
     seed: int = 0
-    """Of Optuna's sampler; the trials' own seed is ``base.seed``."""
+    """Of Optuna's sampler; the trials' own seed is ``base.seed``. A trial can be repeated from its settings, the sequence of
+    trials cannot: it goes by when trials end, and a search that was resumed draws others than one that was not."""
     scheduler: AshaSpec | None = None
     """What stops the worse trials early; None: nothing."""
 

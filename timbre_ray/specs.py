@@ -40,8 +40,8 @@ class BackboneSpec(_Strict):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClipsSpec(_Strict):
     path: str
-    """Folder of recordings (plain, or written by ``data prepare``), or ``mini:NAME`` for a shipped set
-    (``clip_sets.SHIPPED``)."""
+    """Folder of recordings: plain (aif, aiff, flac, mp3, ogg, opus and wav directly in it are read, nothing else), or written by
+    ``data prepare``; or a shipped set: ``mini:chinese_flute_v1``, ``mini:chinese_flute_v2``, ``mini:chinese_lute``."""
     held_out: str | None = None
     """Folder of recordings to score against. None: the shipped set's or prepared folder's own, else the
     last quarter of ``path``."""

@@ -57,6 +57,7 @@ def test_the_command_prints_all_three_and_names_the_nearest(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     code, said = run("base", "base-lora", "--storage", str(store))
     assert code == 0 and "dreambooth.method" in said and "partner_confidence" in said and "−0.40" in said, said
+    assert "base − base-lora" in said, said
     assert str(store / "artifacts" / "generate" / "base-lora-chinese_flute_v1-300-duet") in said
     code, said = run("base", "base-lore", "--storage", str(store))
     assert code == 2 and "base-lore: no arm with a finished trial" in said and "nearest: base-lora" in said, said

@@ -177,6 +177,20 @@ def test_recordings_are_read_as_a_run_will_read_them(case, tmp_path):
     assert broken.level == "error" and "0.wav: only silence" in broken.found and "3.wav: cannot be read" in broken.found
 
 
+def test_recordings_that_no_run_reads_are_named(case, tmp_path):
+    folder = tmp_path / "flute"
+    for number in range(4):
+        write(folder / f"{number}.wav")
+    (folder / "notes.txt").write_text("no recording")
+    write(folder / "held_out" / "a.wav")
+    assert level("recordings", case(clips={"path": "flute", "held_out": "flute/held_out"})) == "ok", "they are read"
+    for name in ("4.m4a", "5.M4A", "6.wma"):
+        (folder / name).write_bytes(b"never read")
+    found = CHECKS["recordings"](case(clips={"path": "flute"}))
+    assert found.level == "warning" and "4 files, 16000 Hz" in found.found
+    assert "flute: 4 recordings are not read (4.m4a, 5.M4A, 6.wma and 1 more): only .aif, .aiff, .flac" in found.found
+
+
 def test_one_short_recording_has_nothing_to_hold_out(case, tmp_path):
     write(tmp_path / "flute" / "a.wav", seconds=3.0)
     assert level("recordings", case(clips={"path": "flute"})) == "error"
@@ -217,7 +231,8 @@ def test_the_full_size_sweeps_fit_the_gpus_of_the_clouds_files(name: str, tmp_pa
             write(tmp_path / "data" / flute / f"{i}.wav", seconds=10.24)
     made = Case(sweep=load_sweep(SWEEPS / f"{name}.yaml"), gpus=lambda: (23_028 * 2**20,))
     finding = CHECKS["GPU memory"](made)
-    assert finding.level == "ok" and "about 20.5 GB for 1 trial(s)" in finding.found
+    worst = "dreambooth.method=prior" if name == "search" else "large-gpt2-prior"
+    assert finding.level == "ok" and f"about 20.5 GB for 1 trial(s) of {worst} (" in finding.found
     tight = CHECKS["GPU memory"](dataclasses.replace(made, gpus=lambda: (16 * GIB,)))
     assert tight.level == "error" and "evaluate.sampler.batch_size" in tight.remedy and "use method lora" in tight.remedy
     assert "dreambooth.batch_size" not in tight.remedy and "bfloat16" not in tight.remedy, "it is at its least already"

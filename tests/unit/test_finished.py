@@ -172,6 +172,25 @@ def test_an_arm_of_two_targets_or_settings_is_refused() -> None:
     assert str(error.value).count("(in search)") == 5 and str(error.value).endswith("and 2 more")
 
 
+def test_a_searchs_trial_goes_by_the_name_that_its_report_prints() -> None:
+    ids = {short: f"search-flute-s0-{short}" for short in ("de72a5f3", "aab41d13")}
+    for number, trial_id in enumerate(ids.values()):
+        record("search", "search", trial_id=trial_id, point={"seed": 0, "dreambooth.lr": 10.0**-number})
+    for short, trial_id in ids.items():
+        assert found(short) == ("search", trial_id)
+        with pytest.raises(ValueError, match=f"the weights of {trial_id} at step 1 are not there"):
+            timbre_ray.load(short)
+        code, said = ended(*GENERATE, short)
+        assert code == cli_errors.BAD_INPUT and f"the weights of {trial_id} at step 1 are not there" in said, said
+    with pytest.raises(ValueError, match="72a5f3: no finished trial and no arm of that name"):
+        found("72a5f3")
+    record("other", "other", trial_id="other-flute-s0-de72a5f3", target="lute")
+    with pytest.raises(ValueError, match="de72a5f3: 2 models go by that name; say which by a trial's id, --sweep NAME"):
+        found("de72a5f3")
+    record("other", "de72a5f3")
+    assert found("de72a5f3") == ("other", "de72a5f3-flute-s0-other"), "an arm of that name comes first"
+
+
 def test_the_same_trial_in_two_sweeps_is_one_model() -> None:
     for number, sweep in enumerate(("demo", "ablation")):
         record(sweep, "direct", trial_id="direct-flute-s0-12345678", finished=number)

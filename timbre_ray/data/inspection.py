@@ -6,10 +6,15 @@ import dataclasses
 from pathlib import Path
 
 from timbre_ray.audio_file import open_audio
-from timbre_ray.clip_sets import ClipError, find_files
+from timbre_ray.clip_sets import SUFFIXES, ClipError, Files, find_files
 from timbre_ray.data.clips import load_target, load_windows
 from timbre_ray.data.features import SAMPLE_RATE_HZ
+from timbre_ray.data.prepare.decode import SONG_SUFFIXES
+from timbre_ray.manifest import is_prepared
 from timbre_ray.specs import ClipsSpec
+
+NUM_NAMED = 3
+"""Recordings that are not read, of those of a folder that are named."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +38,7 @@ class Inspection:
 def inspect_target(spec: ClipsSpec, num_samples: int) -> Inspection:
     """num_samples: of a window at 16 kHz. Reads every file once, one at a time."""
     files = find_files(spec)
-    problems, doubts, rates, duration_s = [], [], set(), 0.0
+    problems, doubts, rates, duration_s = [], _left_out(spec, files), set(), 0.0
     counts = {"train": 0, "held_out": 0}
     for split in counts:
         for path in getattr(files, split):
@@ -56,6 +61,21 @@ def inspect_target(spec: ClipsSpec, num_samples: int) -> Inspection:
         num_files=len(files.train) + len(files.held_out), rates_hz=tuple(sorted(rates)), duration_s=duration_s,
         num_train=counts["train"], num_held_out=counts["held_out"], problems=tuple(problems), doubts=tuple(doubts),
     )  # fmt: skip
+
+
+def _left_out(spec: ClipsSpec, files: Files) -> list[str]:
+    """Recordings of a plain folder that no run reads: who put them there may believe that they count."""
+    found = []
+    read = {path.resolve() for path in (*files.train, *files.held_out)}
+    for folder in (Path(name) for name in (spec.path, spec.held_out) if name and not name.startswith("mini:")):
+        songs = [] if is_prepared(folder) else [path for path in folder.rglob("*") if path.suffix.lower() in SONG_SUFFIXES]
+        if others := sorted(str(path.relative_to(folder)) for path in songs if path.is_file() and path.resolve() not in read):
+            names = ", ".join(others[:NUM_NAMED]) + (f" and {len(others) - NUM_NAMED} more" if len(others) > NUM_NAMED else "")
+            kinds = ", ".join(sorted(SUFFIXES))
+            found.append(
+                f"{folder.name}: {len(others)} recordings are not read ({names}): only {kinds} directly in the folder are"
+            )
+    return found
 
 
 def _doubts(path: Path, rate_hz: int, duration_s: float, window_s: float) -> list[str]:

@@ -6,7 +6,9 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from timbre_ray.backbones import PUBLISHED_AUDIOMAE, at_hand, pipeline_at_hand
 from timbre_ray.doctor.case import Case, Finding
@@ -44,7 +46,7 @@ def memory(case: Case) -> Finding:
     needs = {}
     for trial in case.trials:
         known = model_size(trial.spec.backbone)
-        name = trial.arm if not case.sweep.search else str(trial.point or "base")
+        name = trial.arm if not case.sweep.search else _point(trial.point)
         needs[name] = training_memory(trial.spec, known) if known else None
     measured = {name: need for name, need in needs.items() if need is not None}
     if not measured:
@@ -59,6 +61,11 @@ def memory(case: Case) -> Finding:
     if need <= TIGHT * have:
         return Finding(level="ok", found=found)
     return Finding(level="error" if need > have else "warning", found=found, remedy=_less_memory(case))
+
+
+def _point(point: Mapping[str, Any]) -> str:
+    """What a search drew, as a command line would have it."""
+    return ", ".join(f"{key}={value}" for key, value in point.items()) or "base"
 
 
 def _less_memory(case: Case) -> str:

@@ -63,7 +63,7 @@ class Renderer:
         try:
             import fluidsynth
         except ImportError as error:
-            raise RuntimeError("rendering needs pyfluidsynth: pip install 'timbre-ray[mini]'") from error
+            raise RuntimeError("rendering needs pyfluidsynth: in the checkout, pip install --editable '.[mini]'") from error
         if not sound_font.exists():
             raise FileNotFoundError(f"{sound_font}: no sound font there; Debian's package fluid-soundfont-gm brings it")
         self._synth = fluidsynth.Synth(samplerate=float(SAMPLE_RATE_HZ), gain=0.5)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from timbre_ray.ledger import short_name
 from timbre_ray.report.claims import number
-from timbre_ray.report.results import Results, point_in_force, point_label
+from timbre_ray.report.results import Results, point_in_force
 from timbre_ray.report.textforms import NOTHING
 from timbre_ray.run_specs import RangeSpec
 
@@ -88,7 +89,7 @@ class Search:
         best = sorted(self.trials, key=lambda trial: sign * trial.values[0])[:SHOWN]
         return tuple(
             (
-                point_label(t.trial_id),
+                short_name(t.trial_id),
                 *map(number, t.values),
                 str(t.last_step),
                 *(_setting(t.in_force.get(k)) for k in self.space),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from timbre_ray.ledger import Ledger, partner_of
+from timbre_ray.ledger import Ledger, partner_of, short_name
 from timbre_ray.stage_keys import unread_settings
 
 FRAME_COLUMNS = ("trial_id", "arm", "target", "seed", "step", "final", "metric", "value", "num_clips")
@@ -126,7 +126,7 @@ def load(folder: Path) -> Results:
     trials = _still_planned(ledger.trials(), sweep)
     if not trials:
         raise ValueError(f"{folder}: no trial is recorded there, so there is nothing to report; run the sweep first")
-    labels = {t["trial_id"]: point_label(t["trial_id"]) for t in trials} if sweep.get("objectives") else _labels(trials)
+    labels = {t["trial_id"]: short_name(t["trial_id"]) for t in trials} if sweep.get("objectives") else _labels(trials)
     frame = _frame([trial for trial in trials if trial["status"] == "finished"], labels)
     targets = tuple(sorted({str(trial["target"]) for trial in trials}))
     return Results(
@@ -160,11 +160,6 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def point_label(trial_id: str) -> str:
-    """Of a search's trial: the end of its id. Its settings, as long as a line each, stand in the table of its trials."""
-    return trial_id.rsplit("-", 1)[-1]
 
 
 def point_in_force(trial: Mapping[str, Any]) -> dict[str, Any]:

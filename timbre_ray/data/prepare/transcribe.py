@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Transcriber = Callable[[NDArray[np.float32], int], NDArray[np.float64]]
 
 #: basic-pitch 0.4.0 asks for a TensorFlow that Python 3.11 resolvers cannot place beside torch; its ONNX model needs none.
-HOW_TO_INSTALL = "pip install 'timbre-ray[data]' && pip install --no-deps basic-pitch==0.4.0"
+HOW_TO_INSTALL = "in the checkout, pip install --editable '.[data]' && pip install --no-deps basic-pitch==0.4.0"
 
 
 def load_basic_pitch() -> Transcriber:

@@ -176,8 +176,9 @@ def _run_on_ray(
             with credentials_kept_back(), Display(board, console, title=sweep.name):
                 keeper = SweepCallback(context=context, board=board, check_alone=check_alone)
                 _fit(
-                    sweep, todo=todo, context=context, callbacks=[keeper, baselines], say=board.notice, scratch=results / ".tune"
-                )
+                    sweep, todo=todo, context=context, callbacks=[keeper, baselines], board=board, slots=slots,
+                    scratch=results / ".tune",
+                )  # fmt: skip
         failed_floors = baselines.wait()
     finally:
         scorers.stop()
@@ -197,17 +198,18 @@ def _fit(
     todo: _Todo,
     context: TrialContext,
     callbacks: list[tune.Callback],
-    say: Callable[[str], None],
+    board: Board,
+    slots: int,
     scratch: Path,
 ) -> None:
     """Tune's own folder holds nothing that the ledger lacks: it is emptied before and removed after."""
     shutil.rmtree(scratch, ignore_errors=True)
-    exporters = exporter_callbacks(sweep, context=context, history=todo.history, say=say)
+    exporters = exporter_callbacks(sweep, context=context, history=todo.history, say=board.notice)
     space = {"trial_id": tune.grid_search([t.trial_id for t in todo.trials])} if todo.history is None else {}
     tune.Tuner(
         tune.with_resources(tune_function(ray.put(context)), dict(sweep.run.resources.train)),
         param_space=space,
-        tune_config=tune_config(sweep, history=todo.history),
+        tune_config=tune_config(sweep, history=todo.history, slots=slots, num_running=functools.partial(board.count, "running")),
         run_config=tune.RunConfig(
             name=sweep.name,
             storage_path=str(scratch),

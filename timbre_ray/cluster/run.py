@@ -17,7 +17,7 @@ from timbre_ray.cluster.autoscaling import startable_nodes
 from timbre_ray.cluster.baselines import Baseline, Baselines, missing_baselines
 from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.exporters import check_installed, exporter_callbacks
-from timbre_ray.cluster.functions import Functions, Worker
+from timbre_ray.cluster.functions import Functions, Worker, device_of_a_trial
 from timbre_ray.cluster.progress import Board, SweepCallback, error_text
 from timbre_ray.cluster.provenance import provenance
 from timbre_ray.cluster.resources import (
@@ -153,13 +153,13 @@ def _run_on_ray(
     )  # fmt: skip
     remote_url = run.storage if is_url(run.storage) else None
     disks = _checked_disks(sweep, results) if address and not remote_url else ()
-    # A trial that asked for no GPU must not take one outside Ray's accounting.
-    device = "cpu" if run.device == "auto" and not dict(run.resources.train).get("gpu") else run.device
+    device = device_of_a_trial(run.device, run.resources.train)
     root = local_root(run.storage, run.cache).resolve()
     worker = Worker(
         store_root=root, device=device, threads=run.threads, disks=disks, remote_url=remote_url, patience_s=run.storage_patience_s
     )
-    scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=worker, functions=functions)
+    scorer = dataclasses.replace(worker, device="auto" if device == "cuda" else device)  # its node need not have a GPU
+    scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=scorer, functions=functions)
     try:
         context = TrialContext(
             ledger_folder=results, worker=worker, functions=functions, scorers=scorers,

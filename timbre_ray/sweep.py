@@ -23,8 +23,9 @@ from timbre_ray.ablation import AblationSpec, idle
 from timbre_ray.backbones import resolved_backbone
 from timbre_ray.clap_choice import resolved_clap
 from timbre_ray.classifier_choice import resolved_classifier
-from timbre_ray.clip_sets import recording_digests, resolved_clips, target_name
-from timbre_ray.identity import JUDGES, VERSIONS, backbone_digest, judges_digest
+from timbre_ray.clip_sets import resolved_clips, target_name
+from timbre_ray.identity import JUDGES, VERSIONS, backbone_digest
+from timbre_ray.inputs import Inputs
 from timbre_ray.ledger import SWEEP_NAME
 from timbre_ray.run_specs import CLAP_METRICS, RangeSpec, RunSpec, SearchSpec
 from timbre_ray.specs import BackboneSpec, ClipsSpec, EvaluateSpec, TrialSpec, as_dict, digest
@@ -50,7 +51,9 @@ class PlannedTrial:
     """Dotted key -> value, as the grid (or the search) gave it."""
     spec: TrialSpec
     key: str
-    """Digest of the spec."""
+    """Digest of the spec and the inputs."""
+    inputs: Inputs | None = None
+    """What was read from disk for the plan, which a node must find too; None: it is not compared."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,8 +110,8 @@ class _Reader:
 
     def __init__(self, folder: Path, data: Mapping[str, Any]) -> None:
         self._folder, self._data = folder, data
-        self._sound: dict[tuple[ClipsSpec, BackboneSpec, EvaluateSpec], TrialSpec] = {}  # looked at once, not once a trial
-        self._recordings = functools.cache(recording_digests)
+        # Looked at once, not once a trial.
+        self._sound: dict[tuple[ClipsSpec, BackboneSpec, EvaluateSpec], tuple[TrialSpec, Inputs]] = {}
         self.problems = [f"{key}={data[key]!r}: unknown key; {nearest(key, _KEYS)}" for key in data if key not in _KEYS]
         self._check_name("name", data.get("name"))
         self.ablation = self._ablation()
@@ -202,10 +205,10 @@ class _Reader:
             self.problems += problems
             if problems:
                 return None
-            self._sound[outside] = resolved
-        sound = self._sound[outside]
+            self._sound[outside] = resolved, Inputs.of(resolved)
+        sound, inputs = self._sound[outside]
         spec = dataclasses.replace(spec, clips=sound.clips, backbone=sound.backbone, evaluate=sound.evaluate)
-        return _planned(arm, point, spec, self._recordings(spec.clips))
+        return _planned(arm, point, spec, inputs)
 
     def _resolved(self, spec: TrialSpec, tree: Tree) -> tuple[TrialSpec, list[str]]:
         """The trial with absolute paths of what lies outside the file, and what is wrong with that."""
@@ -262,19 +265,25 @@ def _suggested(base: PlannedTrial, values: Mapping[str, Any]) -> tuple[PlannedTr
         at_steps = [step for step in base.spec.evaluate.at_steps if step < steps] + [steps]
         tree = tree.merged({"evaluate": {"at_steps": at_steps}}, "search.space")
     spec, problems = check(TrialSpec, _with_plain_method(tree), "base")
-    return (None if spec is None else _planned(base.arm, dict(values), spec, recording_digests(spec.clips))), problems
+    if spec is None:
+        return None, problems
+    inputs = base.inputs  # as they were when the run began: no search draws other recordings or judges
+    assert inputs is not None, "a loaded sweep has them"
+    if spec.backbone != base.spec.backbone:
+        inputs = dataclasses.replace(inputs, backbone=backbone_digest(spec.backbone))
+    return _planned(base.arm, dict(values), spec, inputs), problems
 
 
-def _planned(arm: str, point: dict[str, Any], spec: TrialSpec, files: Mapping[str, list[str]]) -> PlannedTrial:
-    """files: digests of the target's recordings."""
+def _planned(arm: str, point: dict[str, Any], spec: TrialSpec, inputs: Inputs) -> PlannedTrial:
     identity = as_dict(spec)
-    identity["clips"] |= {"path": files, "held_out": None}  # the recordings, wherever they lie
-    identity["backbone"] = backbone_digest(spec.backbone)  # likewise the weights
-    judges = judges_digest(*(identity["evaluate"].pop(name) for name in JUDGES))  # and of what scores
-    identity |= {"judges": judges, "versions": VERSIONS}
+    identity["clips"] |= {"path": inputs.recordings, "held_out": None}  # the recordings, wherever they lie
+    identity["backbone"] = inputs.backbone  # likewise the weights
+    for name in JUDGES:
+        del identity["evaluate"][name]
+    identity |= {"judges": inputs.judges, "versions": VERSIONS}
     key, target = digest(identity), target_name(spec.clips)
     trial_id = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{arm}-{target}-s{spec.seed}-{key[:8]}")
-    return PlannedTrial(trial_id=trial_id, arm=arm, target=target, point=point, spec=spec, key=key)
+    return PlannedTrial(trial_id=trial_id, arm=arm, target=target, point=point, spec=spec, key=key, inputs=inputs)
 
 
 def _with_plain_method(tree: Tree) -> Tree:

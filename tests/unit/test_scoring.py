@@ -1,77 +1,162 @@
-"""What a trial does while the actor that scores for it cannot be reached."""
+"""What a trial does while the actor that scores for it cannot be reached, is gone or says nothing."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from timbre_ray.cluster import scoring
-from timbre_ray.cluster.failures import ScoringFailedError
+from timbre_ray.cluster.failures import ScoringFailedError, is_transient
+from timbre_ray.cluster.functions import Worker
 from timbre_ray.leaving import Leaving
+from timbre_ray.shared_disk import DiskNotSharedError, SharedDisk
 
-
-def answers(monkeypatch: pytest.MonkeyPatch, *values: Any) -> list[int]:
-    """ray.get gives these in turn; returns the list of requests that were sent."""
-    left, sent = list(values), []
-
-    def get(ref: int, timeout: float) -> Any:
-        assert ref == sent[-1], "the latest request is waited for"
-        value = left.pop(0)
-        if isinstance(value, Exception):
-            raise value
-        return value
-
-    monkeypatch.setattr(ray, "get", get)
-    monkeypatch.setattr(scoring, "RESENT_AFTER_S", 0.0)
-    return sent
-
-
-def request(sent: list[int], while_waiting: Callable[[], None] = lambda: None) -> scoring.RemoteScore:
-    def submit() -> int:
-        sent.append(len(sent))
-        return sent[-1]
-
-    return scoring.RemoteScore(submit, while_waiting)
+NOTHING = object()
+"""Of an actor, in the place of an answer: it is at work."""
+SCORE = {"fad_held_out": 3.0}
 
 
 def unreachable() -> ActorUnavailableError:
     return ActorUnavailableError("connection refused", None)
 
 
-def test_an_actor_that_cannot_be_reached_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = answers(monkeypatch, unreachable(), unreachable(), {"fad_held_out": 3.0})
-    assert request(sent).result() == {"fad_held_out": 3.0}
-    assert sent == [0, 1, 2]
+def raised(error: Exception) -> RayTaskError:
+    return RayTaskError("score", "traceback", error).as_instanceof_cause()
 
 
-def test_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "UNAVAILABLE_S", -1.0)
-    sent = answers(monkeypatch, unreachable())
-    with pytest.raises(ScoringFailedError):
-        request(sent).result()
+@dataclasses.dataclass
+class Actors:
+    """Stand-ins whose answers come in turn, to one request after the other; the last of them stays."""
+
+    answers: list[list[Any]]
+    sent: list[int] = dataclasses.field(default_factory=list)
+    """The actor that each request went to."""
+    now: float = 0.0
+
+    def request(self, trial_id: str = "", while_waiting: Callable[[], None] = lambda: None) -> scoring.RemoteScore:
+        handles: list[Any] = [
+            SimpleNamespace(score=SimpleNamespace(remote=self._of(number))) for number in range(len(self.answers))
+        ]
+        return scoring.ScorerPool(handles).submitter(trial_id, while_waiting)("request")
+
+    def _of(self, number: int) -> Callable[[str, str], tuple[int, int]]:
+        def remote(request: str, trial_id: str) -> tuple[int, int]:
+            self.sent.append(number)
+            return number, len(self.sent)
+
+        return remote
+
+    def wait(self, refs: list[tuple[int, int]], timeout: float) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Of the actors that are asked the first that has something to say; one that has nothing is a look further on."""
+        ready = [ref for ref in refs if self.answers[ref[0]][0] is not NOTHING]
+        for number in {number for number, _ in refs}:
+            if self.answers[number][0] is NOTHING and len(self.answers[number]) > 1:
+                self.answers[number].pop(0)
+        self.now += 0.0 if ready else timeout
+        return ready[:1], refs
+
+    def get(self, ref: tuple[int, int]) -> Any:
+        answers = self.answers[ref[0]]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
-def test_a_long_score_uses_up_no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def actors(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Actors]:
+    def make(*answers: list[Any]) -> Actors:
+        made = Actors(answers=list(answers))
+        monkeypatch.setattr(ray, "wait", made.wait)
+        monkeypatch.setattr(ray, "get", made.get)
+        clock = SimpleNamespace(monotonic=lambda: made.now, sleep=lambda seconds: setattr(made, "now", made.now + seconds))
+        monkeypatch.setattr(scoring, "time", clock)
+        return made
+
+    return make
+
+
+def test_an_actor_that_cannot_be_reached_is_asked_again(actors: Callable[..., Actors]) -> None:
+    pool = actors([unreachable(), unreachable(), SCORE], [SCORE])
+    assert pool.request().result() == SCORE
+    assert pool.sent == [0, 0, 0]
+
+
+def test_not_for_ever_and_then_the_next_one(actors: Callable[..., Actors]) -> None:
+    alone = actors([unreachable()])
+    with pytest.raises(ScoringFailedError, match="connection refused"):
+        alone.request().result()
+    assert scoring.UNAVAILABLE_S <= alone.now <= scoring.UNAVAILABLE_S + scoring.RESENT_AFTER_S
+    pool = actors([unreachable()], [SCORE])
+    assert pool.request().result() == SCORE and pool.sent[-2:] == [0, 1]
+
+
+def test_a_long_score_uses_up_no_patience(actors: Callable[..., Actors]) -> None:
     """The actor worked for longer than an unreachable one is waited for; then its node goes."""
-    now = iter((0.0, 500.0, 501.0))
-    monkeypatch.setattr(scoring.time, "monotonic", lambda: next(now))
-    sent = answers(monkeypatch, GetTimeoutError("later"), unreachable(), {"fad_held_out": 3.0})
-    assert request(sent).result() == {"fad_held_out": 3.0} and sent == [0, 1]
+    pool = actors([*[NOTHING] * 500, unreachable(), SCORE], [SCORE])
+    assert pool.request().result() == SCORE and pool.now > scoring.UNAVAILABLE_S and pool.sent == [0, 0]
 
 
-def test_an_actor_that_is_dead_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = answers(monkeypatch, ActorDiedError())
-    with pytest.raises(ScoringFailedError):
-        request(sent).result()
-    assert sent == [0]
+def test_an_actor_that_is_dead_leaves_it_to_the_next(actors: Callable[..., Actors]) -> None:
+    pool = actors([ActorDiedError()], [SCORE])
+    assert pool.request().result() == SCORE
+    assert pool.sent == [0, 1], "the dead one is not asked again"
 
 
-def test_who_waits_hears_that_it_must_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = answers(monkeypatch, GetTimeoutError("later"), GetTimeoutError("later"))
+def test_all_dead_is_a_failed_score(actors: Callable[..., Actors]) -> None:
+    pool = actors([ActorDiedError()], [ActorDiedError()], [ActorDiedError()])
+    with pytest.raises(ScoringFailedError) as caught:
+        pool.request().result()
+    assert pool.sent == [0, 1, 2] and is_transient(caught.value)
+
+
+def test_a_score_that_fails_fails_everywhere(actors: Callable[..., Actors]) -> None:
+    pool = actors([raised(FileNotFoundError("clip_0001.flac: missing"))], [SCORE])
+    with pytest.raises(ScoringFailedError, match="clip_0001"):
+        pool.request().result()
+    assert pool.sent == [0]
+
+
+def test_an_actor_whose_node_does_not_see_the_disk_leaves_it_to_the_next(actors: Callable[..., Actors], tmp_path: Path) -> None:
+    unseen = dataclasses.replace(SharedDisk.of("run.storage", tmp_path / "store"), id="another")
+    actor = scoring.Scorer(
+        worker=Worker(store_root=tmp_path / "store", device="cpu", threads=1, disks=(unseen,)), score=lambda *a, **k: SCORE
+    )  # its constructor does not raise: Ray would never start it again
+    with pytest.raises(DiskNotSharedError) as caught:
+        actor.score("request", "trial")
+    pool = actors([raised(caught.value)], [SCORE])
+    assert pool.request().result() == SCORE and pool.sent == [0, 1]
+    with pytest.raises(ScoringFailedError, match="run.storage"):
+        actors([raised(caught.value)]).request().result()
+
+
+def test_one_that_is_silent_for_long_is_asked_beside_the_next(actors: Callable[..., Actors]) -> None:
+    pool = actors([NOTHING], [*[NOTHING] * 60, SCORE])
+    assert pool.request().result() == SCORE
+    assert pool.sent == [0, 1] and scoring.SILENT_S < pool.now < scoring.SILENT_S + 120
+    slow = actors([*[NOTHING] * 1900, SCORE], [NOTHING])
+    assert slow.request().result() == SCORE and slow.sent == [0, 1], "it had much to do, and answers first after all"
+    alone = actors([*[NOTHING] * 4000, SCORE])
+    assert alone.request().result() == SCORE and alone.sent == [0]
+
+
+def test_requests_of_a_trial_go_round(actors: Callable[..., Actors]) -> None:
+    pool = actors([SCORE], [SCORE], [SCORE])
+    handles: list[Any] = [SimpleNamespace(score=SimpleNamespace(remote=pool._of(number))) for number in range(3)]
+    submit = scoring.ScorerPool(handles).submitter("\x01")
+    assert [submit("request").result() for _ in range(4)] == [SCORE] * 4
+    assert pool.sent == [1, 2, 0, 1]
+
+
+def test_who_waits_hears_that_it_must_leave(actors: Callable[..., Actors]) -> None:
+    pool = actors([NOTHING])
     told = iter((None, Leaving("drained")))
 
     def while_waiting() -> None:
@@ -79,5 +164,5 @@ def test_who_waits_hears_that_it_must_leave(monkeypatch: pytest.MonkeyPatch) -> 
             raise error
 
     with pytest.raises(Leaving, match="drained"):
-        request(sent, while_waiting).result()
-    assert sent == [0], "it waited for the one request"
+        pool.request(while_waiting=while_waiting).result()
+    assert pool.sent == [0], "it waited for the one request"

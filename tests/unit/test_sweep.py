@@ -375,5 +375,5 @@ def test_a_trials_key_is_its_recordings_content_not_their_folder(load, tmp_path)
 @pytest.mark.parametrize("name", ["backbone_digest", "judges_digest"])
 def test_other_weights_are_other_trials(load, monkeypatch, name):
     before = load().trials[0].key
-    monkeypatch.setattr(f"timbre_ray.sweep.{name}", lambda *_: "retrained")
+    monkeypatch.setattr(f"timbre_ray.inputs.{name}", lambda *_: "retrained")
     assert load().trials[0].key != before

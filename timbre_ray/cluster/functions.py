@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,34 @@ def run_trial(
 
     spare_libraries()
     device = _prepare_torch(worker)
+    if device == "cuda":
+        check_gpu()
     try:
         yield from trial.run_trial(spec, store=store, score=score, device=device, on_progress=on_progress)
     finally:
         release()  # the process goes on to another trial
+
+
+class NoGpuError(RuntimeError):
+    """A trial that computes on a GPU has a node where torch finds none."""
+
+
+def check_gpu() -> None:
+    """Raises NoGpuError naming this node and the remedy: on the CPU a trial would take days for hours, and nobody be told."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise NoGpuError(
+            f"node {socket.gethostname()}: the trial computes on a GPU (run.resources.train.gpu, run.device), but torch "
+            f"{torch.__version__} finds none there. Check `nvidia-smi` and the environment on that node, or set run.device: cpu"
+        )
+
+
+def device_of_a_trial(wanted: str, train: Mapping[str, float]) -> str:
+    """wanted: ``run.device``; ``auto`` means the GPU that the trial was given, and none outside Ray's accounting."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if train.get("gpu") else "cpu"
 
 
 def score_clips(request: Any, *, worker: Worker, store: Store) -> dict[str, Any]:

@@ -91,6 +91,16 @@ class LeavesWhenTold:
         NOTICE.take_signals()
         super().setup(config)  # type: ignore[misc]
 
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Raises where Tune's own returns False: Tune would end the next trial without a word to callbacks and searcher."""
+        if not super().reset_config(new_config):  # type: ignore[misc]
+            waited_s = os.environ.get("TUNE_FUNCTION_THREAD_TIMEOUT_S")
+            raise RuntimeError(
+                f"its process could not be used: the trial before it has not ended for {waited_s} s after it was stopped. "
+                "The same command runs it again"
+            )
+        return True
+
 
 def draining_nodes() -> dict[str, int]:
     """Id of each node that will go -> when, in ms. Ray's own libraries ask it so; there is no public way yet."""

@@ -19,6 +19,7 @@ QUIET_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger is the record; no CSV, JSON and TensorBoard copies
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's own state is never read, and every time it would be written whole
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "120",  # a trial that ASHA stopped frees what it holds before the next has its process
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the driver at once; the store and the ledger make that safe
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in the workers
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -17,7 +17,7 @@ from timbre_ray.cluster.autoscaling import startable_nodes
 from timbre_ray.cluster.baselines import Baseline, Baselines, missing_baselines
 from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.exporters import check_installed, exporter_callbacks
-from timbre_ray.cluster.functions import Functions, Worker
+from timbre_ray.cluster.functions import Functions, Worker, device_of_a_trial
 from timbre_ray.cluster.progress import Board, SweepCallback, error_text
 from timbre_ray.cluster.provenance import provenance
 from timbre_ray.cluster.resources import (
@@ -153,13 +153,13 @@ def _run_on_ray(
     )  # fmt: skip
     remote_url = run.storage if is_url(run.storage) else None
     disks = _checked_disks(sweep, results) if address and not remote_url else ()
-    # A trial that asked for no GPU must not take one outside Ray's accounting.
-    device = "cpu" if run.device == "auto" and not dict(run.resources.train).get("gpu") else run.device
+    device = device_of_a_trial(run.device, run.resources.train)
     root = local_root(run.storage, run.cache).resolve()
     worker = Worker(
         store_root=root, device=device, threads=run.threads, disks=disks, remote_url=remote_url, patience_s=run.storage_patience_s
     )
-    scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=worker, functions=functions)
+    scorer = dataclasses.replace(worker, device="auto" if device == "cuda" else device)  # its node need not have a GPU
+    scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=scorer, functions=functions)
     try:
         context = TrialContext(
             ledger_folder=results, worker=worker, functions=functions, scorers=scorers,
@@ -176,8 +176,9 @@ def _run_on_ray(
             with credentials_kept_back(), Display(board, console, title=sweep.name):
                 keeper = SweepCallback(context=context, board=board, check_alone=check_alone)
                 _fit(
-                    sweep, todo=todo, context=context, callbacks=[keeper, baselines], say=board.notice, scratch=results / ".tune"
-                )
+                    sweep, todo=todo, context=context, callbacks=[keeper, baselines], board=board, slots=slots,
+                    scratch=results / ".tune",
+                )  # fmt: skip
         failed_floors = baselines.wait()
     finally:
         scorers.stop()
@@ -197,17 +198,18 @@ def _fit(
     todo: _Todo,
     context: TrialContext,
     callbacks: list[tune.Callback],
-    say: Callable[[str], None],
+    board: Board,
+    slots: int,
     scratch: Path,
 ) -> None:
     """Tune's own folder holds nothing that the ledger lacks: it is emptied before and removed after."""
     shutil.rmtree(scratch, ignore_errors=True)
-    exporters = exporter_callbacks(sweep, context=context, history=todo.history, say=say)
+    exporters = exporter_callbacks(sweep, context=context, history=todo.history, say=board.notice)
     space = {"trial_id": tune.grid_search([t.trial_id for t in todo.trials])} if todo.history is None else {}
     tune.Tuner(
         tune.with_resources(tune_function(ray.put(context)), dict(sweep.run.resources.train)),
         param_space=space,
-        tune_config=tune_config(sweep, history=todo.history),
+        tune_config=tune_config(sweep, history=todo.history, slots=slots, num_running=functools.partial(board.count, "running")),
         run_config=tune.RunConfig(
             name=sweep.name,
             storage_path=str(scratch),

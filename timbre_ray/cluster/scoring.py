@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -14,7 +15,9 @@ from timbre_ray.cluster.failures import ScoringFailedError
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.resources import as_ray_options
 from timbre_ray.ledger import Ledger
+from timbre_ray.shared_disk import DiskNotSharedError
 from timbre_ray.specs import TrialSpec
+from timbre_ray.store import Store
 
 #: A scorer that dies (killed, out of memory, its node gone) is started again, however often, and repeats the request it held; one
 #: that kills it at each of so many repetitions fails its own trial alone.
@@ -22,6 +25,8 @@ MAX_RETRIES = 3
 
 #: How long a trial waits for an actor that cannot be reached, and how often it asks.
 UNAVAILABLE_S, RESENT_AFTER_S = 120.0, 2.0
+#: How long it waits for an actor that is there and answers nothing (it hangs, or has much to do) before it asks the next one too.
+SILENT_S = 30 * 60.0
 #: How often it looks up while it waits for a score.
 LOOKED_UP_EVERY_S = 1.0
 
@@ -30,7 +35,12 @@ class Scorer:
     """The actor: one request at a time, models held by the process."""
 
     def __init__(self, *, worker: Worker, score: Callable[..., dict[str, Any]]) -> None:
-        self._worker, self._score, self._store = worker, score, worker.store()
+        self._worker, self._score = worker, score
+
+    @functools.cached_property
+    def _store(self) -> Store:
+        """Opened for the first score: an actor whose constructor raises, on a node without the disk, is dead for good."""
+        return self._worker.store()
 
     def prepare(self, prepare: Callable[[Worker], None]) -> None:
         prepare(self._worker)
@@ -48,38 +58,65 @@ class Scorer:
 
 
 class RemoteScore:
-    """A score under way: stages.Pending over an ObjectRef."""
+    """A score under way: stages.Pending over the actors that may compute it, of which the first is asked."""
 
-    def __init__(self, submit: Callable[[], ray.ObjectRef], while_waiting: Callable[[], None] = lambda: None) -> None:
-        self._submit, self._while_waiting, self.ref = submit, while_waiting, submit()
+    def __init__(self, asks: Sequence[Callable[[], ray.ObjectRef]], while_waiting: Callable[[], None] = lambda: None) -> None:
+        """asks: sends the request to one actor each, the first of them at once."""
+        first, *self._others = asks
+        self._while_waiting, self._asked = while_waiting, {first(): first}
 
     def done(self) -> bool:
-        ready, _ = ray.wait([self.ref], timeout=0)
+        ready, _ = ray.wait(list(self._asked), timeout=0)
         return bool(ready)
 
     def result(self) -> dict[str, Any]:
         """Waits for the score. Raises ScoringFailedError with the actor's own error as its cause.
 
         An actor whose node is gone answers nothing until Ray has noticed and started it elsewhere, for longer than Ray's own
-        retries last: the request is sent again. Scores are artifacts, so that one is not computed twice. What ``while_waiting``
-        raises goes on.
+        retries last: the request is sent again. One that is gone for good, or silent for long, leaves it to the next. Scores are
+        artifacts, so that one is not computed twice. What ``while_waiting`` raises goes on.
         """
-        deadline = time.monotonic() + UNAVAILABLE_S
+        deadline, asked = time.monotonic() + UNAVAILABLE_S, time.monotonic()
         while True:
-            try:
-                return ray.get(self.ref, timeout=LOOKED_UP_EVERY_S)
-            except ray.exceptions.GetTimeoutError:
+            ready, _ = ray.wait(list(self._asked), timeout=LOOKED_UP_EVERY_S)
+            if not ready:
                 self._while_waiting()
-                deadline = time.monotonic() + UNAVAILABLE_S  # the actor is at work: a long score uses up no patience
+                now = time.monotonic()
+                deadline = now + UNAVAILABLE_S  # the actor is at work: a long score uses up no patience
+                if now - asked > SILENT_S and self._ask_another():
+                    asked = now
                 continue
-            except ray.exceptions.RayTaskError as error:
-                raise ScoringFailedError(error.cause if isinstance(error.cause, BaseException) else error) from None
-            except ray.exceptions.RayActorError as error:
-                gone_for_good = not isinstance(error, ray.exceptions.ActorUnavailableError)
-                if gone_for_good or time.monotonic() > deadline:
-                    raise ScoringFailedError(error) from None
-            time.sleep(RESENT_AFTER_S)
-            self.ref = self._submit()
+            try:
+                return ray.get(ready[0])
+            except (ray.exceptions.RayTaskError, ray.exceptions.RayActorError) as error:
+                ask, failure = self._asked.pop(ready[0]), error
+            if not _is_of_the_actor(failure):
+                raise ScoringFailedError(_cause(failure)) from None
+            if isinstance(failure, ray.exceptions.ActorUnavailableError) and time.monotonic() <= deadline:
+                time.sleep(RESENT_AFTER_S)
+                self._asked[ask()] = ask
+            elif self._ask_another():
+                deadline, asked = time.monotonic() + UNAVAILABLE_S, time.monotonic()
+            elif not self._asked:
+                raise ScoringFailedError(_cause(failure)) from None
+
+    def _ask_another(self) -> bool:
+        """False where every actor was asked. Those that are silent may still be the first to answer."""
+        if not self._others:
+            return False
+        ask = self._others.pop(0)
+        self._asked[ask()] = ask
+        return True
+
+
+def _is_of_the_actor(error: ray.exceptions.RayError) -> bool:
+    """True where another actor may do better: this one is dead or away, or its node does not see the shared folders."""
+    return isinstance(error, ray.exceptions.RayActorError) or isinstance(_cause(error), DiskNotSharedError)
+
+
+def _cause(error: ray.exceptions.RayError) -> BaseException:
+    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else None
+    return cause if isinstance(cause, BaseException) else error
 
 
 class ScorerPool:
@@ -102,12 +139,10 @@ class ScorerPool:
 
         while_waiting: called every second that the trial waits for a score.
         """
-        start = sum(trial_id.encode()) % len(self._actors)
-        turn = itertools.islice(itertools.cycle(self._actors), start, None)
+        turn = itertools.count(sum(trial_id.encode()))
 
         def submit(request: Any) -> RemoteScore:
-            actor = next(turn)
-            return RemoteScore(lambda: actor.score.remote(request, trial_id), while_waiting)
+            return RemoteScore(self._asks(next(turn), lambda actor: actor.score.remote(request, trial_id)), while_waiting)
 
         return submit
 
@@ -115,8 +150,13 @@ class ScorerPool:
         self, compute: Callable[..., dict[str, Any]], spec: TrialSpec, *, target: str, key: str, ledger: Ledger
     ) -> RemoteScore:
         """The floor of a target, under way."""
-        actor = self._actors[sum(target.encode()) % len(self._actors)]
-        return RemoteScore(lambda: actor.baseline.remote(compute, spec, target, key, ledger))
+        asks = self._asks(sum(target.encode()), lambda actor: actor.baseline.remote(compute, spec, target, key, ledger))
+        return RemoteScore(asks)
+
+    def _asks(self, turn: int, ask: Callable[[ActorHandle], ray.ObjectRef]) -> list[Callable[[], ray.ObjectRef]]:
+        """The same request to every actor, beginning with the one whose turn it is."""
+        first = turn % len(self._actors)
+        return [functools.partial(ask, actor) for actor in (*self._actors[first:], *self._actors[:first])]
 
     def stop(self) -> None:
         for actor in self._actors:

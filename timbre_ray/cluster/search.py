@@ -12,6 +12,7 @@ import optuna
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
 from timbre_ray.ledger import Ledger
@@ -83,6 +84,22 @@ class FailingOptunaSearch(OptunaSearch):
     @property
     def study(self) -> optuna.Study:
         return self._ot_study
+
+
+class DrawnAhead(ConcurrencyLimiter):
+    """Draws a trial for every slot at once, and from then on one whenever none waits.
+
+    Tune by itself draws one at a time, and an autoscaler would start one node at a time. The last one is Tune's own way: it finds
+    nodes that nobody counted, and where there is one slot the draws are those without this class.
+    """
+
+    def __init__(self, searcher: FailingOptunaSearch, *, slots: int, num_running: Callable[[], int]) -> None:
+        super().__init__(searcher, max_concurrent=slots)  # so many may wait
+        self._slots, self._num_running = slots, num_running
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        self.max_concurrent = max(self._slots, self._num_running() + 1)
+        return super().suggest(trial_id)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,13 +181,17 @@ def asha(sweep: Sweep) -> ASHAScheduler | None:
     )
 
 
-def tune_config(sweep: Sweep, *, history: SearchHistory | None) -> tune.TuneConfig:
-    """FIFO over a grid of trial ids (breadth first, as planned) for an ablation, Optuna with ASHA for a search."""
+def tune_config(sweep: Sweep, *, history: SearchHistory | None, slots: int, num_running: Callable[[], int]) -> tune.TuneConfig:
+    """FIFO over a grid of trial ids (breadth first, as planned) for an ablation, Optuna with ASHA for a search.
+
+    slots: trials that fit at once, on nodes that may be started too. num_running: how many do at the moment.
+    """
     common = {"reuse_actors": True, "max_concurrent_trials": sweep.run.max_concurrent, "time_budget_s": sweep.run.time_budget_s}
     if sweep.search is None or history is None:
         return tune.TuneConfig(scheduler=InOrder(), **common)
+    searcher = optuna_search(sweep.search, history)
     return tune.TuneConfig(
-        search_alg=optuna_search(sweep.search, history),
+        search_alg=searcher if sweep.run.max_concurrent else DrawnAhead(searcher, slots=slots, num_running=num_running),
         scheduler=asha(sweep) or InOrder(),
         num_samples=history.num_left(sweep.search),
         **common,

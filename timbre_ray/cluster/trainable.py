@@ -24,6 +24,7 @@ from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.watchdog import Watchdog
 from timbre_ray.leaving import Leaving
 from timbre_ray.ledger import Ledger
+from timbre_ray.patience import patiently
 from timbre_ray.specs import as_dict
 from timbre_ray.store import Store
 from timbre_ray.sweep import PlannedTrial
@@ -83,6 +84,9 @@ def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
     watchdog = Watchdog(timeout_s=context.hang_timeout_s, stack_file=context.stack_file(trial.trial_id))
     try:
         with store.attributed_to(trial.trial_id), watchdog, NOTICE.watched():
+            if trial.inputs is not None:
+                check = functools.partial(trial.inputs.check, trial.spec)
+                patiently(check, place=trial.spec.clips.path, what="read the recordings", patience_s=context.worker.patience_s)
             _run_evaluations(trial, store=store, context=context, recorder=recorder, watchdog=watchdog)
         recorder.finish(store)
     except Leaving as leaving:  # its record says "running", and the next start goes on with it

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from timbre_ray import stage_keys, sweep
+from timbre_ray import inputs, stage_keys, sweep
 from timbre_ray.run_specs import RangeSpec, RunSpec
 from timbre_ray.specs import ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec, as_dict, digest
 from timbre_ray.stage_keys import StageKeys
@@ -64,9 +64,10 @@ grid:
 
 @pytest.fixture
 def fixed_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (stage_keys, sweep):
+    for module in (stage_keys, inputs):
         monkeypatch.setattr(module, "backbone_digest", lambda spec: "weights")
         monkeypatch.setattr(module, "judges_digest", lambda *judges: "judges")
+    monkeypatch.setattr(sweep, "backbone_digest", lambda spec: "weights")
     for stage, version in {"score": 3, "mixture_audio": 1}.items():  # their versions when BEFORE was recorded
         monkeypatch.setitem(stage_keys.VERSIONS, stage, version)
     monkeypatch.setattr(stage_keys, "num_tokens", lambda backbone, prompt: 16)

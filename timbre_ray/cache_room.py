@@ -43,7 +43,8 @@ def make_room(store: Store, in_use: Collection[tuple[str, str]] = ()) -> int:
         stage, key = folder.parent.name, folder.name
         if kind == "artifacts" and (stage, key) in in_use:
             continue
-        with contextlib.suppress(Timeout), contextlib.ExitStack() as locks:
+        # Somebody is at it, or it went meanwhile: another trial of this node may make room, too.
+        with contextlib.suppress(Timeout, FileNotFoundError), contextlib.ExitStack() as locks:
             for name in (stage, f"{stage}_run") if kind == "scratch" else (stage,):
                 locks.enter_context(store.lock(name, key).acquire(timeout=0))
             if _is_elsewhere(store, kind, stage, key):
@@ -61,9 +62,11 @@ def _is_free(root: Path) -> bool:
 def _entries(root: Path) -> Iterator[tuple[float, str, Path]]:
     """(last use, kind, folder) of each artifact and each folder of checkpoints."""
     for manifest in (root / "artifacts").glob(f"*/*/{MANIFEST}"):
-        yield manifest.stat().st_mtime, "artifacts", manifest.parent
+        with contextlib.suppress(FileNotFoundError):
+            yield manifest.stat().st_mtime, "artifacts", manifest.parent
     for folder in (root / "scratch").glob("*/*"):
-        yield max(path.stat().st_mtime for path in (folder, *folder.iterdir())), "scratch", folder
+        with contextlib.suppress(FileNotFoundError):  # published meanwhile
+            yield max(path.stat().st_mtime for path in (folder, *folder.iterdir())), "scratch", folder
 
 
 def _is_elsewhere(store: Store, kind: str, stage: str, key: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from timbre_ray.specs import TrialSpec
 
 #: Of a pipeline: its ClapModel, and what reads text and audio for it.
 PARTS = ("text_encoder", "tokenizer", "feature_extractor")
+MIN_CLIPS = 2
+"""Of each split: CLAP may hear a clip as one row (10 s of the published one), and a distance needs two."""
 
 
 def resolved_clap(spec: TrialSpec, folder: Path, place: Callable[[str], str]) -> tuple[TrialSpec, list[str]]:
@@ -23,8 +26,8 @@ def resolved_clap(spec: TrialSpec, folder: Path, place: Callable[[str], str]) ->
     if wanted == "mini":
         return spec, []
     where = f"{place('evaluate.clap')}={wanted!r}"
-    if "clap" not in spec.evaluate.fad:
-        return spec, [f"{where}: {place('evaluate.fad')}={list(spec.evaluate.fad)} has no clap; add it or name no weights"]
+    if problem := unheard("clap", spec, place):
+        return spec, [f"{where}: {problem}"]
     found = existing(wanted, folder)
     if found is None:
         known = HUB_ID.fullmatch(wanted)
@@ -32,4 +35,17 @@ def resolved_clap(spec: TrialSpec, folder: Path, place: Callable[[str], str]) ->
     missing = [f"{part}/" for part in PARTS if not (found / part).is_dir()]
     if missing:
         return spec, [f"{where}: no {' and no '.join(missing)} in {found}; a diffusers pipeline with a CLAP is needed"]
+    if _fuses(found / "feature_extractor" / "preprocessor_config.json"):
+        return spec, [f"{where}: its feature extractor fuses long clips (truncation: fusion); name a CLAP that hears one window"]
     return dataclasses.replace(spec, evaluate=dataclasses.replace(spec.evaluate, clap=str(found))), []
+
+
+def unheard(embedder: str, spec: TrialSpec, place: Callable[[str], str]) -> str | None:
+    """What is wrong where weights are named for an embedder that nothing asks for."""
+    if embedder in spec.evaluate.fad:
+        return None
+    return f"{place('evaluate.fad')}={list(spec.evaluate.fad)} has no {embedder}; add it or name no weights"
+
+
+def _fuses(config: Path) -> bool:
+    return config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("truncation") == "fusion"

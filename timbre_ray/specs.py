@@ -167,7 +167,7 @@ class EvaluateSpec(_Strict):
 
     clap: str = "mini"
     """CLAP of the distances and similarities: the miniature's, or that of a pipeline (a folder or a hub id, such as
-    ``cvssp/audioldm2-large``). A folder's by digest, a hub's by name."""
+    ``cvssp/audioldm2-large``, which hears the first 10 s of a clip). A folder's by digest, a hub's by name."""
 
     def __post_init__(self) -> None:
         _at_least("num_clips", self.num_clips, 2)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import soundfile
 
+from timbre_ray.clap_choice import MIN_CLIPS
+from timbre_ray.clip_sets import ClipError
 from timbre_ray.evaluate.scorer import Pending, ScoreRequest
 from timbre_ray.finished import FinishedTrial
 from timbre_ray.leaving import Leaving
@@ -25,6 +27,7 @@ def run_trial(
 ) -> Iterator[Evaluation]:  # fmt: skip
     """The whole path of one trial. Scores run while training goes on; evaluations come in the order of their steps."""
     stages = TrialStages(spec, store, device, on_progress)
+    _check_clips(stages)
     pending: list[tuple[int, dict[str, str], list[dict[str, float]], Pending]] = []
 
     def submit(step: int, losses: list[dict[str, float]]) -> None:
@@ -53,6 +56,19 @@ def run_trial(
                 training.throw(leaving)  # it knows its checkpoint, and raises it again
             yield from collect(wait=False)
     yield from collect(wait=True)
+
+
+def _check_clips(stages: TrialStages) -> None:
+    """Raises ClipError where a split has too few clips for CLAP's distances: here, before anything is taught or played."""
+    if "clap" not in stages.spec.evaluate.fad:
+        return
+    folder = stages.encode().folder
+    for split in ("train", "held_out"):
+        if (num := len(list(folder.glob(f"{split}_*.flac")))) < MIN_CLIPS:
+            raise ClipError(
+                f"{stages.spec.clips.path}: {num} {split} clip, and evaluate.fad lists clap, whose distances need {MIN_CLIPS}; "
+                "add recordings, hold out others (clips.held_out), or leave clap out"
+            )
 
 
 def generate_from(trial: FinishedTrial, prompt: str, *, num_clips: int, seed: int, out: Path, device: str = "cpu") -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from timbre_ray.clap_choice import unheard
 from timbre_ray.specs import TrialSpec
 
 SUFFIXES = (".pth", ".safetensors")
@@ -30,8 +31,8 @@ def resolved_vggish(spec: TrialSpec, folder: Path, place: Callable[[str], str]) 
     if wanted == "mini":
         return spec, []
     where = f"{place('evaluate.vggish')}={wanted!r}"
-    if "vggish" not in spec.evaluate.fad:
-        return spec, [f"{where}: {place('evaluate.fad')}={list(spec.evaluate.fad)} has no vggish; add it or name no weights"]
+    if problem := unheard("vggish", spec, place):
+        return spec, [f"{where}: {problem}"]
     tried = list(dict.fromkeys((base / Path(wanted).expanduser()).resolve() for base in (folder, Path.cwd())))
     found = next((path for path in tried if path.is_file()), None)
     if found is None:

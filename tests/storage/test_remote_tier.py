@@ -85,6 +85,13 @@ def test_a_full_disk_gives_up_what_the_url_has_the_longest_unused_first(tmp_path
         return SimpleNamespace(total=100, free=20 + 5 * num_gone)
 
     monkeypatch.setattr(cache_room.shutil, "disk_usage", usage)
+    entries = cache_room._entries
+
+    def and_one_that_another_trial_took(root: Path) -> list:
+        return [*entries(root), (0.0, "artifacts", root / "artifacts" / "dreambooth" / "gone")]
+
+    one.remote.storage.upload("artifacts/dreambooth/gone/artifact.json", one.root / "artifacts/dreambooth/now/artifact.json")
+    monkeypatch.setattr(cache_room, "_entries", and_one_that_another_trial_took)
     assert cache_room.make_room(one, in_use={("dreambooth", "mine")}) == 2
     assert sorted(p.name for p in (one.root / "artifacts" / "dreambooth").iterdir()) == ["mine", "newer", "now", "older"]
     assert [p.name for p in (one.root / "scratch" / "dreambooth").iterdir()] == ["here-alone"]

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from timbre_ray.clip_sets import ClipError
 from timbre_ray.cluster.baselines import baseline_key
 from timbre_ray.doctor import CHECKS
 from timbre_ray.doctor.case import Case
-from timbre_ray.evaluate.scorer import embed_clips
+from timbre_ray.evaluate.clap import clap_a
+from timbre_ray.evaluate.scorer import _distances, _similarities, embed_clips
 from timbre_ray.identity import MINI, judges_digest
-from timbre_ray.models.embedders import load_embedder
+from timbre_ray.models.embedders import ClapEmbedder, load_embedder
 from timbre_ray.stage_keys import ScoreRequest
+from timbre_ray.store import Store
 from timbre_ray.sweep import Sweep, SweepError, load_sweep
+from timbre_ray.trial import run_trial
 
 
 def load(folder: Path, **evaluate: object) -> Sweep:
@@ -78,6 +85,9 @@ def test_mistakes_are_found_before_anything_starts(tmp_path: Path) -> None:
     )
     (tmp_path / "half" / "text_encoder").mkdir(parents=True)
     assert "no tokenizer/ and no feature_extractor/ in" in problem(clap="half")
+    fused = pipeline_of(tmp_path / "fused", scaled=1.0) / "feature_extractor" / "preprocessor_config.json"
+    fused.write_text(json.dumps({**json.loads(fused.read_text()), "truncation": "fusion"}))
+    assert "truncation: fusion" in problem(clap="fused")
     assert "base.evaluate.fad=['vggish'] has no clap" in problem(clap="half", fad=["vggish"])
     assert load(tmp_path, clap="cvssp/audioldm2-large").trials[0].spec.evaluate.clap == "cvssp/audioldm2-large"
 
@@ -94,3 +104,34 @@ def test_doctor_says_whose_weights_hear_a_foreign_backbone(tmp_path: Path) -> No
     assert told.level == "warning" and "miniature's vggish and clap and audiomae" in told.found
     assert told.remedy.endswith("name weights in evaluate.vggish and evaluate.clap")
     assert finding("cvssp/audioldm2", clap="cvssp/audioldm2").level == "ok"
+
+
+def test_too_few_clips_for_clap_end_a_trial_before_anything_is_taught(tmp_path: Path) -> None:
+    """One clip held out is one row of CLAP's, and a distance needs two; VGGish has several of it."""
+    for i in range(3):
+        noise = np.random.default_rng(i).uniform(-0.3, 0.3, 40_960)
+        (tmp_path / "flute").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "flute" / f"{i}.wav", noise, 16_000)
+    base = {"clips": {"path": "flute"}, "teacher": {"epochs": 1}, "evaluate": {"fad": ["vggish", "clap"]}}
+    (tmp_path / "night.yaml").write_text(yaml.safe_dump({"name": "night", "base": base, "arms": {"a": {}}}))
+    sweep = load_sweep(tmp_path / "night.yaml")
+    finding = CHECKS["distances"](Case(sweep=sweep))
+    assert finding.level == "error" and "2 clips to learn from and 1 held out" in finding.found
+    store = Store(tmp_path / "store")
+    with pytest.raises(ClipError, match="1 held_out clip, and evaluate.fad lists clap"):
+        next(run_trial(sweep.trials[0].spec, store=store, score=lambda request: pytest.fail("scored")))
+    assert {event["stage"] for event in store.log()} == {"encode"}
+
+
+def test_clap_hears_each_clip_once_a_score(clips: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = []
+    embed = ClapEmbedder.__call__
+    monkeypatch.setattr(ClapEmbedder, "__call__", lambda self, waveform: (heard.append(len(waveform)), embed(self, waveform))[1])
+    request = ScoreRequest(
+        encode_key="e", audio=(), partner="piano", target_class="chinese flute", embedders=("clap",), num_clips=2
+    )
+    references = {split: embed_clips("clap", clips) for split in ("held_out", "train")}
+    heard.clear()
+    rows = _distances("clap", request, clips, references).clips
+    found = _similarities("A piano.", rows, references["held_out"], "mini")
+    assert heard == [2] and found["clap_a"] == pytest.approx(clap_a(embed_clips("clap", clips), rows), abs=1e-6)

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from timbre_ray.backbones import at_hand
+from timbre_ray.clap_choice import MIN_CLIPS
 from timbre_ray.classifier_choice import classifier_folder, unknown_classes
 from timbre_ray.doctor.case import Case, Finding
 from timbre_ray.identity import weights_of
@@ -86,21 +87,27 @@ def distances(case: Case) -> Finding:
 
     from timbre_ray.models.embedders import load_embedder
 
-    few, enough = [], []
+    few, enough, none = [], [], []
     for trial in {(t.target, t.spec.evaluate.num_clips, t.spec.evaluate.fad): t for t in case.trials}.values():
         samples = round(clip_seconds(trial.spec.backbone) * SAMPLES_PER_S)
         noise = 0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(0))
+        splits = case.inspections[trial.target]
+        if "clap" in trial.spec.evaluate.fad and min(splits.num_train, splits.num_held_out) < MIN_CLIPS:
+            none.append(f"clap, {trial.target}: {splits.num_train} clips to learn from and {splits.num_held_out} held out")
         for name in trial.spec.evaluate.fad:
             weights = weights_of(name, trial.spec.evaluate)
             if weights != "mini" and not Path(weights).exists() and at_hand(weights, None, "text_encoder/config.json") is None:
                 enough.append(f"{name}, {trial.target}: not checked, {weights} is not here")
                 continue
             _, rows, dimensions = load_embedder(name, weights=weights)(noise).shape
-            clips = {"generated": trial.spec.evaluate.num_clips, "held-out": case.inspections[trial.target].num_held_out}
+            clips = {"generated": trial.spec.evaluate.num_clips, "held-out": splits.num_held_out}
             fewest = min(clips, key=lambda kind: clips[kind])
             words = f"{name}, {trial.target}: {clips[fewest] * rows} rows of {fewest} clips in {dimensions} dimensions"
             wanted = math.ceil(ROWS_PER_DIMENSION * dimensions / rows)
             (few if clips[fewest] < wanted else enough).append(words + f", {wanted} clips wanted" * (clips[fewest] < wanted))
+    if none:
+        remedy = f"hold out {MIN_CLIPS} clips or more and learn from as many, or leave clap out of evaluate.fad"
+        return Finding(level="error", found="; ".join(none), remedy=remedy)
     if few:
         remedy = "raise evaluate.num_clips or hold out more; else compare arms at this number of clips alone, and read KAD too"
         return Finding(level="warning", found="the Frechet distance is biased upwards: " + "; ".join(few), remedy=remedy)

@@ -99,9 +99,9 @@ def compute_scores(request: ScoreRequest, store: Store) -> dict[str, Any]:
         metrics |= {f"{metric}{suffix}": value for metric, value in one.metrics.items()}
         intervals |= {f"{metric}{suffix}": value for metric, value in one.intervals.items()}
     if "clap" in request.embedders:
-        metrics |= _similarities(
-            _prompt_of(dict(request.audio)["solo"], store), clips["solo"], references["clap"]["held_out"], request.clap
-        )
+        audio = found[request.embedders.index("clap")].clips
+        prompt = _prompt_of(dict(request.audio)["solo"], store)
+        metrics |= _similarities(prompt, audio, references["clap"]["held_out"], request.clap)
     classes = judges.classifier.classes
     confidences = {p: mean_confidences(classes, classify_clips(judges, w)) for p, w in clips.items()}
     metrics["solo_target_confidence"] = confidences["solo"][request.target_class]
@@ -125,6 +125,8 @@ class _Distances:
     """95 %, over clips."""
     outliers: list[dict[str, float]]
     """Each clip's own distance to the held-out recordings, the farthest first."""
+    clips: np.ndarray
+    """Embeddings of the solo clips (num_clips * windows, dim)."""
 
 
 def _distances(name: str, request: ScoreRequest, solo: Tensor, references: dict[str, np.ndarray]) -> _Distances:
@@ -140,13 +142,13 @@ def _distances(name: str, request: ScoreRequest, solo: Tensor, references: dict[
     return _Distances(
         metrics=metrics, intervals={"kad_held_out": kernel_interval(clips, held_out, seed=SEED)},
         outliers=[{"clip": int(i), "fad_held_out": float(own[i])} for i in np.argsort(-own, kind="stable")],
+        clips=np.concatenate(clips),
     )  # fmt: skip
 
 
-def _similarities(prompt: str, solo: Tensor, held_out: np.ndarray, weights: str) -> dict[str, float]:
-    """held_out: CLAP's embeddings of the recordings."""
+def _similarities(prompt: str, audio: np.ndarray, held_out: np.ndarray, weights: str) -> dict[str, float]:
+    """audio, held_out: CLAP's embeddings of the solo clips and of the recordings."""
     text = load_embedder("clap", weights=weights).embed_text([prompt])[0].double().numpy()
-    audio = embed_clips("clap", solo, weights=weights)
     return {"clap_t": clap_t(audio, text), "clap_a": clap_a(audio, held_out)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from timbre_ray.data.prepare.settings import PrepareSettings
 
 if TYPE_CHECKING:
     from timbre_ray.data.prepare.song import JudgedSong
+    from timbre_ray.manifest import Dropped
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 _DEFAULT = PrepareSettings()
@@ -55,7 +57,8 @@ def prepare(
     """Turn songs into clips: find the solo parts, cut them at silences, drop what is silent, clipped or there twice.
 
     Writes train/ and held_out/ (whole songs are held out, never clips), pictures/ (one a song) and manifest.json, which says
-    where each clip comes from and why others were dropped. A sweep takes the folder as clips.path.
+    where each clip comes from and why others were dropped. A sweep takes the folder as clips.path. A song that proves damaged
+    further in than its header is left out and named; the others are prepared.
 
     \b
     Examples:
@@ -75,25 +78,31 @@ def _prepare(paths: list[Path], out: Path, settings: PrepareSettings) -> None:
 
     from timbre_ray.data.prepare.decode import find_songs
     from timbre_ray.data.prepare.run import prepare
-    from timbre_ray.data.prepare.table import next_step, summary_table
+    from timbre_ray.data.prepare.table import left_out, next_step, summary_table
     from timbre_ray.data.prepare.transcribe import load_basic_pitch
     from timbre_ray.whole import check_free
 
     songs = find_songs(paths)
     check_free(out)  # before the model is loaded
     transcriber = load_basic_pitch() if settings.solo_filter else None
-    judged: list[JudgedSong] = []
+    numbers = itertools.count(1)
 
-    def on_song(song: JudgedSong) -> None:
-        judged.append(song)
-        typer.echo(f"[{len(judged)}/{len(songs)}] {_song_line(song)}", err=True)
+    def on_song(song: JudgedSong | Dropped) -> None:
+        typer.echo(f"[{next(numbers)}/{len(songs)}] {_song_line(song)}", err=True)
 
     manifest = prepare(songs, out, settings, transcriber=transcriber, on_song=on_song)
     console = Console(width=max(Console().width, 110))
     console.print(summary_table(manifest))
     typer.echo(next_step(manifest, out))
+    if missing := left_out(manifest):
+        lines = [f"{len(missing)} of {len(songs)} songs left out:", *(f"  {song.source}: {song.reason}" for song in missing)]
+        typer.echo("\n".join(lines), err=True)
 
 
-def _song_line(song: JudgedSong) -> str:
+def _song_line(song: JudgedSong | Dropped) -> str:
+    from timbre_ray.manifest import Dropped
+
+    if isinstance(song, Dropped):
+        return f"{Path(song.source).name}: left out, {song.reason}"
     ratio = f"ratio {song.ratio:.2f}, " if song.ratio is not None else ""
     return f"{song.path.name}: {ratio}{len(song.kept)} kept, {len(song.dropped)} dropped"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Set
 from pathlib import Path
 
 from timbre_ray.manifest import ManifestError, file_sha256, is_prepared, read_manifest
@@ -58,6 +59,21 @@ def find_files(spec: ClipsSpec) -> Files:
     return Files(train=train[: len(train) - num_held_out], held_out=train[len(train) - num_held_out :])
 
 
+def recordings_in(folder: Path, suffixes: Set[str] = SUFFIXES, *, below: bool = False) -> tuple[Path, ...]:
+    """The recordings of a folder, sorted; ``below``: those in the folders in it, too.
+
+    What is hidden is none (macOS lays a ``._song.wav`` beside a song), nor is a folder with such a name. Raises ClipError for a
+    link that leads nowhere: who laid it there believes that it is read.
+    """
+    there = sorted(folder.rglob("*") if below else folder.iterdir())
+    seen = [path for path in there if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    named = [path for path in seen if path.suffix.lower() in suffixes]
+    for path in named:
+        if path.is_symlink() and not path.exists():
+            raise ClipError(f"{path}: a link to {os.readlink(path)}, which is not there; mend the link, or remove it")
+    return tuple(path for path in named if path.is_file())
+
+
 def recording_digests(spec: ClipsSpec) -> dict[str, list[str]]:
     """Of all files of a target, by split: what stands for its recordings in keys."""
     return find_files(spec).digests()
@@ -80,7 +96,7 @@ def _all_files(folder: Path) -> tuple[Path, ...]:
 def _audio_files(folder: Path) -> tuple[Path, ...]:
     if not folder.is_dir():
         raise ClipError(f"{folder}: no such folder of recordings")
-    files = tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES))
+    files = recordings_in(folder)
     if not files:
         raise ClipError(f"{folder}: no recording in it ({', '.join(sorted(SUFFIXES))} are read)")
     return files
@@ -139,6 +155,9 @@ def _existing(value: str, folder: Path) -> Path | str:
         hint = f"; nearest: {near[0]}" if near else ""
         remedy = f"`timbre-ray data prepare SONGS --out {value}` makes it"
         return f"no such folder (looked for {' and '.join(map(str, tried))}); {remedy}{hint}"
-    if not is_prepared(found) and not any(path.suffix.lower() in SUFFIXES for path in found.iterdir()):
-        return f"no recording in {found} ({', '.join(sorted(SUFFIXES))} are read)"
+    try:
+        if not is_prepared(found) and not recordings_in(found):
+            return f"no recording in {found} ({', '.join(sorted(SUFFIXES))} are read)"
+    except ClipError as error:
+        return str(error)
     return found

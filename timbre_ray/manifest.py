@@ -77,6 +77,7 @@ class Manifest(_Strict):
     songs: tuple[Song, ...]
     clips: tuple[Clip, ...]
     dropped: tuple[Dropped, ...]
+    """Parts of songs; from 0 s to 0 s: a file that could not be decoded, which is none of ``songs``."""
     kind: Literal["timbre-ray clips"] = KIND
     schema: Literal[1] = SCHEMA
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from numpy.typing import NDArray
+from melodies import RATE_HZ, melody, silence, write
 from typer.testing import CliRunner
 
 from timbre_ray import cli, cli_errors
@@ -24,25 +24,8 @@ from timbre_ray.data.prepare.song import judge_song
 from timbre_ray.manifest import Manifest, read_manifest
 from timbre_ray.specs import ClipsSpec
 
-RATE_HZ = 16_000
 SETTINGS = PrepareSettings(clip_s=2.56, solo_filter=False)
 runner = CliRunner()
-
-
-def melody(seed: int, seconds: float, level: float = 0.3) -> NDArray[np.float32]:
-    """Random tones of 0.32 s with an attack and a decay: no two seeds sound the same."""
-    rng, time = np.random.default_rng(seed), np.arange(int(0.32 * RATE_HZ)) / RATE_HZ
-    tones = [np.exp(-3 * time) * np.sin(2 * np.pi * hz * time) for hz in rng.uniform(200, 2000, int(seconds / 0.32) + 1)]
-    return (level * np.concatenate(tones)[: int(seconds * RATE_HZ)]).astype(np.float32)
-
-
-def silence(seconds: float) -> NDArray[np.float32]:
-    return np.zeros(int(seconds * RATE_HZ), dtype=np.float32)
-
-
-def write(path: Path, samples: NDArray[np.float32], rate_hz: int = RATE_HZ) -> Path:
-    soundfile.write(path, samples, rate_hz)
-    return path
 
 
 def prepared(tmp_path: Path, songs: list[Path], settings: PrepareSettings = SETTINGS, **options) -> Manifest:
@@ -103,8 +86,8 @@ def test_what_is_no_song_is_named(tmp_path: Path) -> None:
         decode.decode(tmp_path / "broken.flac")
     with pytest.raises(ClipError, match=r"moment\.wav: shorter than 0\.1 s; take it out"):
         decode.decode(write(tmp_path / "moment.wav", melody(0, 0.05)))
-    (tmp_path / "moment.wav").unlink()
-    assert decode.find_songs([tmp_path, tmp_path / "broken.flac"]) == [tmp_path / "broken.flac"]
+    (tmp_path / "broken.flac").unlink()
+    assert decode.find_songs([tmp_path, tmp_path / "moment.wav"]) == [tmp_path / "moment.wav"]
 
 
 def test_songs_become_a_folder_that_a_sweep_takes(tmp_path: Path) -> None:
@@ -189,10 +172,13 @@ def test_nothing_is_written_over_and_nothing_is_left_half(tmp_path: Path) -> Non
     with pytest.raises(FileExistsError, match="out: is there already, and is not written over"):
         prepared(tmp_path, [song])
     (tmp_path / "out" / "mine.txt").unlink()
-    (tmp_path / "broken.wav").write_bytes(b"x")
-    with pytest.raises(ClipError, match="broken"):
-        prepared(tmp_path, [song, tmp_path / "broken.wav"])
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "broken.wav", "out"]
+
+    def stop(song: object) -> None:
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        prepared(tmp_path, [song], on_song=stop)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "out"]
     assert not list((tmp_path / "out").iterdir())
     assert len(prepared(tmp_path, [song]).clips) == 1
 

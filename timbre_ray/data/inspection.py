@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from timbre_ray.audio_file import open_audio
-from timbre_ray.clip_sets import SUFFIXES, ClipError, Files, find_files
+from timbre_ray.clip_sets import SUFFIXES, ClipError, Files, find_files, recordings_in
 from timbre_ray.data.clips import load_target, load_windows
 from timbre_ray.data.features import SAMPLE_RATE_HZ
 from timbre_ray.data.prepare.decode import SONG_SUFFIXES
@@ -68,8 +68,12 @@ def _left_out(spec: ClipsSpec, files: Files) -> list[str]:
     found = []
     read = {path.resolve() for path in (*files.train, *files.held_out)}
     for folder in (Path(name) for name in (spec.path, spec.held_out) if name and not name.startswith("mini:")):
-        songs = [] if is_prepared(folder) else [path for path in folder.rglob("*") if path.suffix.lower() in SONG_SUFFIXES]
-        if others := sorted(str(path.relative_to(folder)) for path in songs if path.is_file() and path.resolve() not in read):
+        try:
+            songs = () if is_prepared(folder) else recordings_in(folder, SONG_SUFFIXES, below=True)
+        except ClipError as error:
+            found.append(str(error))
+            continue
+        if others := [str(path.relative_to(folder)) for path in songs if path.resolve() not in read]:
             names = ", ".join(others[:NUM_NAMED]) + (f" and {len(others) - NUM_NAMED} more" if len(others) > NUM_NAMED else "")
             kinds = ", ".join(sorted(SUFFIXES))
             found.append(

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from timbre_ray.clip_sets import SUFFIXES
+from timbre_ray.clip_sets import SUFFIXES, recordings_in
 from timbre_ray.data.recordings import DatasetError, Window, sounding_windows
 
 #: Share of the songs in each of the splits ``valid`` and ``test``: at least one song in each.
@@ -74,14 +74,13 @@ def _files_of_songs(label: str, folder: Path) -> list[tuple[Path, ...]]:
         raise DatasetError(f"{label}={folder}: no such folder of recordings")
     if (folder / MANIFEST).is_file():
         return _files_by_source(folder)
-    found = []
-    for entry in sorted(folder.iterdir()):
-        files = tuple(sorted(entry.rglob("*"))) if entry.is_dir() else (entry,)
-        audio = tuple(path for path in files if path.suffix.lower() in SUFFIXES)
-        found += [audio] if audio else []
+    found = [(path,) for path in recordings_in(folder)]
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.name.startswith(".") and (audio := recordings_in(entry, below=True)):
+            found.append(audio)
     if not found:
         raise DatasetError(f"{label}={folder}: no recording in it ({', '.join(sorted(SUFFIXES))} are read)")
-    return found
+    return sorted(found)
 
 
 def _files_by_source(folder: Path) -> list[tuple[Path, ...]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import itertools
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from timbre_ray.audio_file import check_size, open_audio
-from timbre_ray.clip_sets import SUFFIXES, ClipError
+from timbre_ray.clip_sets import SUFFIXES, ClipError, recordings_in
 from timbre_ray.data.features import SAMPLE_RATE_HZ
 
 #: Containers of AAC, ALAC and WMA, which libsndfile does not read.
@@ -48,11 +51,14 @@ class Recording:
 
 
 def find_songs(paths: list[Path]) -> list[Path]:
-    """Files, and the recordings that lie directly in folders, in the order given. Raises ClipError for what is no song."""
+    """Files, and the recordings that lie directly in folders, in the order given.
+
+    Raises ClipError for what is no song, with a line for each file that cannot be opened: before an hour of work, not after it.
+    """
     songs: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in SONG_SUFFIXES)
+            found = recordings_in(path, SONG_SUFFIXES)
             if not found:
                 raise ClipError(f"{path}: no recording in it ({', '.join(sorted(SONG_SUFFIXES))} are read)")
             songs += found
@@ -64,27 +70,56 @@ def find_songs(paths: list[Path]) -> list[Path]:
         else:
             songs.append(path)
     without_pyav = [song for song in songs if song.suffix.lower() in FFMPEG_SUFFIXES and not _has_pyav()]
-    if without_pyav:  # said before an hour of work, not after it
+    if without_pyav:
         raise ClipError(
             f"{without_pyav[0]}: {without_pyav[0].suffix} needs PyAV, which is not installed; "
             "pip install av, or convert the file to wav or flac"
         )
-    return list({song.resolve(): song for song in reversed(songs)}.values())[::-1]
+    distinct = list({song.resolve(): song for song in reversed(songs)}.values())[::-1]
+    if problems := [problem for song in distinct if (problem := _header_problem(song))]:
+        raise ClipError("\n".join(problems))
+    return distinct
 
 
 def decode(path: Path) -> Recording:
     """Raises ClipError, which names the file and what to do, for one that is broken, empty or not finite."""
-    try:
+    with _naming(path):
         recording = _by_ffmpeg(path) if path.suffix.lower() in FFMPEG_SUFFIXES else _by_libsndfile(path)
-    except ClipError:
-        raise
-    except (soundfile.LibsndfileError, OSError, ValueError, IndexError, RuntimeError) as error:
-        raise ClipError(f"{path}: cannot be read as audio ({error}); convert it to wav or flac, or take it out") from error
     if recording.duration_s < 0.1:
         raise ClipError(f"{path}: shorter than 0.1 s; take it out")
     if not np.isfinite(recording.samples).all():
         raise ClipError(f"{path}: has samples that are not finite; take it out")
     return recording
+
+
+def _header_problem(path: Path) -> str | None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # the manifest could not hold it, and is written last
+        return f"{os.fsencode(path)!r}: the name is not UTF-8; rename it"
+    try:
+        with _naming(path):
+            if path.suffix.lower() in FFMPEG_SUFFIXES:
+                import av
+
+                with av.open(str(path)) as container:
+                    container.streams.audio[0]
+            else:
+                open_audio(path).close()
+    except ClipError as error:
+        return str(error)
+    return None
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What a library raises on a broken file, as a ClipError that names the file and what to do."""
+    try:
+        yield
+    except ClipError:
+        raise
+    except (soundfile.LibsndfileError, OSError, ValueError, IndexError, RuntimeError) as error:
+        raise ClipError(f"{path}: cannot be read as audio ({error}); convert it to wav or flac, or take it out") from error
 
 
 def _by_libsndfile(path: Path) -> Recording:

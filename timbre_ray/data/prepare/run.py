@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from timbre_ray.audio_file import write_flac
+from timbre_ray.clip_sets import ClipError
 from timbre_ray.data.features import SAMPLE_RATE_HZ
 from timbre_ray.data.prepare.decode import Recording, decode
 from timbre_ray.data.prepare.duplicates import Fingerprints
@@ -23,19 +24,25 @@ from timbre_ray.whole import whole_folder
 
 def prepare(
     songs: list[Path], out: Path, settings: PrepareSettings, *, transcriber: Transcriber | None,
-    on_song: Callable[[JudgedSong], None] = lambda song: None,
+    on_song: Callable[[JudgedSong | Dropped], None] = lambda song: None,
 ) -> Manifest:  # fmt: skip
     """Prepares ``out`` from files that ``find_songs`` listed. Raises FileExistsError if
     ``out`` is not empty, ValueError if no clip is kept.
 
-    transcriber: None takes every part of every song. on_song: called with each song as soon as it is judged.
+    A song that cannot be decoded to its end is left out whole, and named in the manifest's ``dropped``.
+    transcriber: None takes every part of every song. on_song: called with each song as soon as it is judged or left out.
     """
     known, songs_found, clips, dropped = Fingerprints(), [], [], []
     with whole_folder(out) as folder:
         (folder / "clips").mkdir()
         (folder / "pictures").mkdir()
         for path, name in zip(songs, _names(songs), strict=True):
-            recording = decode(path)
+            try:
+                recording = decode(path)
+            except ClipError as error:  # an hour of other songs need not wait for it
+                dropped.append(_left_out(path, error))
+                on_song(dropped[-1])
+                continue
             judged = drop_duplicates(judge_song(path, recording, settings, transcriber), path.name, known, settings)
             songs_found.append(_song(judged, recording))
             clips += _write_clips(judged, folder / "clips", name)
@@ -61,6 +68,11 @@ def _names(songs: list[Path]) -> list[str]:
         numbered = (base if i == 1 else f"{base}-{i}" for i in range(1, len(songs) + 1))
         names.append(next(name for name in numbered if name.lower() not in taken))
     return names
+
+
+def _left_out(path: Path, error: ClipError) -> Dropped:
+    """How long it is may not be known, so it stands there without a length."""
+    return Dropped(source=str(path), start_s=0.0, end_s=0.0, reason=f"unusable: {str(error).removeprefix(f'{path}: ')}")
 
 
 def _song(judged: JudgedSong, recording: Recording) -> Song:

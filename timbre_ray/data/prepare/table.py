@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from timbre_ray.manifest import Manifest
+from timbre_ray.manifest import Dropped, Manifest
 
 
 def summary_table(manifest: Manifest) -> Table:
-    """One row a song."""
+    """One row a song, then one for each that was left out whole."""
     table = Table(title="From songs to clips", caption=_caption(manifest), caption_justify="left", header_style="bold")
     table.add_column("song", overflow="fold")
     for name in ("rate\nkHz", "length\ns", "ratio", "clips", "kept\ns", "loudness\nLUFS"):
@@ -31,7 +31,15 @@ def summary_table(manifest: Manifest) -> Table:
             ", ".join(reason if count == 1 else f"{count} {reason}" for reason, count in reasons.items()),
             {"train": "train", "held_out": "held out", None: "–"}[song.split],
         )  # fmt: skip
+    for song in left_out(manifest):
+        table.add_row(Path(song.source).name, "–", "–", "–", Text("0", style="red"), "0.0", "–", "unusable", "–")
     return table
+
+
+def left_out(manifest: Manifest) -> list[Dropped]:
+    """The songs that could not be decoded to their end."""
+    songs = {song.source for song in manifest.songs}
+    return [dropped for dropped in manifest.dropped if dropped.source not in songs]
 
 
 def next_step(manifest: Manifest, out: Path) -> str:

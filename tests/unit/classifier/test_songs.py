@@ -61,6 +61,30 @@ def test_what_cannot_be_heard_is_named(tmp_path: Path) -> None:
         read_window(Window(path=tmp_path / "b.wav", label="flute", source="s"), HEARD)
 
 
+@pytest.mark.parametrize("suffix", [".flac", ".mp3"])
+def test_a_file_that_is_damaged_in_the_middle_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    soundfile.write(path, sound("flute", 0, 4 * HEARD), RATE_HZ)
+    content = path.read_bytes()
+    half = len(content) // 2
+    path.write_bytes(content[:half] + bytes(3000) + content[half + 3000 :])
+    words = rf"a\{suffix}: cannot be read to its end \(.*; convert it again from its source, or take it out of the data set"
+    with pytest.raises(ClipError, match=words):
+        sounding_windows(path, HEARD)
+    with pytest.raises(ClipError, match=words):
+        for index in range(4):
+            read_window(Window(path=path, label="flute", source="s", index=index), HEARD)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
+    samples = sound("flute", 0, 2 * HEARD)
+    samples[HEARD + 5] = value
+    soundfile.write(tmp_path / "a.wav", samples, RATE_HZ, subtype="FLOAT")
+    with pytest.raises(ClipError, match=r"a\.wav: window 1 has samples that are not finite; take the file out of the data set"):
+        sounding_windows(tmp_path / "a.wav", HEARD)
+
+
 def test_no_song_is_on_two_sides(tmp_path: Path) -> None:
     songs = find_songs([("chinese flute", write_songs(tmp_path / "flute", 10, num_windows=3))])
     splits = split_songs(songs)

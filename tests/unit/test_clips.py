@@ -44,6 +44,23 @@ def test_a_file_of_silence_is_named(tmp_path: Path) -> None:
         load_windows((path,), WINDOW)
 
 
+@pytest.mark.parametrize(("seconds", "index"), [(5.12, 2), (1.5, 2), (2.56 + 1.3, 2)])
+def test_silence_that_an_offset_hides_is_named(tmp_path: Path, seconds: float, index: int) -> None:
+    """A rest is judged before zeros fill it up: with them, an offset would have a level about its mean, too."""
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * WINDOW) / 16_000)
+    hiss = 2e-4 * np.random.default_rng(0).standard_normal(int(seconds * 16_000))
+    soundfile.write(tmp_path / "a.wav", np.concatenate([tone, hiss]) + 0.01, 16_000)
+    words = rf"a\.wav: window {index}, from 5\.12 s on, is silence with a constant offset of \+0\.01 .*`timbre-ray data prepare` rem"
+    with pytest.raises(ClipError, match=words):
+        load_windows((tmp_path / "a.wav",), WINDOW)
+
+
+def test_an_offset_beneath_sound_and_a_rest_that_is_left_out_are_nobodys_matter(tmp_path: Path) -> None:
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(int(2.6 * WINDOW)) / 16_000)
+    soundfile.write(tmp_path / "a.wav", np.concatenate([tone, np.zeros(int(0.8 * WINDOW))]) + 0.01, 16_000)
+    assert load_windows((tmp_path / "a.wav",), WINDOW).shape == (3, WINDOW), "0.4 of a window at its end is left out"
+
+
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.wav").write_bytes(b"not audio at all")
     with pytest.raises(ClipError, match=r"broken\.wav: cannot be read as audio"):

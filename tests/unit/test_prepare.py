@@ -125,6 +125,25 @@ def test_silence_and_clipping_are_dropped_with_their_reasons(tmp_path: Path) -> 
     assert manifest.dropped[2].reason.startswith("too short: 0.6") and manifest.dropped[2].reason.endswith("below 1.28 s")
 
 
+def test_a_constant_offset_is_taken_away(tmp_path: Path) -> None:
+    """A hundredth of full scale is 20 dB above what counts as silence."""
+    song = np.concatenate([melody(0, 2.5), silence(3.0), melody(1, 2.5)])
+    plain = prepared(tmp_path, [write(tmp_path / "a.flac", song)])
+    (tmp_path / "out").rename(tmp_path / "plain")
+    shifted = prepared(tmp_path, [write(tmp_path / "b.flac", song + 0.01)])
+    assert reasons(shifted) == reasons(plain) == ["silence"]
+    assert [(clip.start_s, clip.end_s) for clip in shifted.clips] == [(clip.start_s, clip.end_s) for clip in plain.clips]
+    for one, other in zip(shifted.clips, plain.clips, strict=True):
+        samples, expected = soundfile.read(tmp_path / "out" / one.file)[0], soundfile.read(tmp_path / "plain" / other.file)[0]
+        assert np.abs(samples - expected).max() < 1e-4
+
+
+def test_clipping_is_judged_on_the_file_as_it_is(tmp_path: Path) -> None:
+    loud = np.clip(8 * melody(1, 2.5) + 0.1, -1, 1)
+    judged = judge_song(tmp_path, decode.decode(write(tmp_path / "a.flac", loud)), SETTINGS, None)
+    assert [piece.reason.partition(":")[0] for piece in judged.pieces] == ["clipping"]
+
+
 def test_a_second_copy_is_dropped_though_another_encoding_and_gain(tmp_path: Path) -> None:
     samples = melody(5, 2.5)
     songs = [write(tmp_path / "a.flac", samples), write(tmp_path / "b.mp3", 0.5 * samples)]

@@ -37,22 +37,45 @@ def cut(waveform: Tensor, num_samples: int) -> Tensor:
 
     A recording shorter than one window is one padded window. Silent windows are left out.
     """
-    whole, rest = divmod(len(waveform), num_samples)
-    keep = whole + (1 if rest >= num_samples / 2 or whole == 0 else 0)
+    keep = _num_windows(waveform, num_samples)
     padded = torch.nn.functional.pad(waveform, (0, max(0, keep * num_samples - len(waveform))))
     windows = padded[: keep * num_samples].reshape(keep, num_samples)
     return windows[windows.square().mean(1).sqrt() >= SILENCE_RMS]
 
 
+def _num_windows(waveform: Tensor, num_samples: int) -> int:
+    whole, rest = divmod(len(waveform), num_samples)
+    return whole + (1 if rest >= num_samples / 2 or whole == 0 else 0)
+
+
 def load_windows(files: tuple[Path, ...], num_samples: int) -> Tensor:
-    """Files -> (num_windows, num_samples), mean removed, peak 0.5. A file of silence is an error."""
+    """Files -> (num_windows, num_samples), mean removed, peak 0.5. A file of silence is an error, and so is an offset around one."""
     windows = []
     for path in files:
-        found = cut(read_audio(path), num_samples)
+        waveform = read_audio(path)
+        found = cut(waveform, num_samples)
         if not len(found):
             raise ClipError(f"{path}: only silence in it (RMS below {SILENCE_RMS:g}); take it out")
+        _check_offset(path, waveform, num_samples)
         windows.append(found)
     return normalise_waveform(torch.cat(windows))
+
+
+def _check_offset(path: Path, waveform: Tensor, num_samples: int) -> None:
+    """Raises ClipError for a silent window that a constant offset lifts above ``SILENCE_RMS``.
+
+    ``cut`` keeps it, as which windows a recording has is part of what keys stand for; its mean removed, it would be learnt from as
+    noise at full level.
+    """
+    for index, part in enumerate(waveform.split(num_samples)[: _num_windows(waveform, num_samples)]):
+        kept = float((part.square().sum() / num_samples).sqrt()) >= SILENCE_RMS
+        offset = float(part.mean())
+        if kept and float((part - offset).square().mean().sqrt()) < SILENCE_RMS:
+            start_s = index * num_samples / SAMPLE_RATE_HZ
+            raise ClipError(
+                f"{path}: window {index}, from {start_s:g} s on, is silence with a constant offset of {offset:+.2g} of full scale, "
+                "which passes for sound; `timbre-ray data prepare` removes it"
+            )
 
 
 def load_target(spec: ClipsSpec, num_samples: int) -> tuple[Tensor, Tensor]:

@@ -43,7 +43,10 @@ def read_window(window: Window, num_samples: int) -> Tensor:
 
 
 def sounding_windows(path: Path, num_samples: int) -> list[int]:
-    """Indices of a file's windows that sound; a rest of at least half a window counts. Reads one window at a time."""
+    """Indices of a file's windows that sound; a rest of at least half a window counts. Reads one window at a time.
+
+    A constant offset is no sound: levels are measured about the mean.
+    """
     with _opened(path) as file:
         length = file.frames * SAMPLE_RATE_HZ / file.samplerate
         num_windows = max(1, math.floor(length / num_samples + 0.5))
@@ -53,7 +56,7 @@ def sounding_windows(path: Path, num_samples: int) -> list[int]:
             samples = _mono(file, _start(index, num_samples, file.samplerate), frames)
             if not np.isfinite(samples).all():
                 raise ClipError(f"{path}: window {index} has samples that are not finite; take the file out of the data set")
-            if len(samples) and math.sqrt(float(np.square(samples).sum()) / frames) >= SILENCE_RMS:
+            if len(samples) and math.sqrt(float(np.square(samples - samples.mean()).sum()) / frames) >= SILENCE_RMS:
                 loud.append(index)
     return loud
 
@@ -62,8 +65,9 @@ def _read(path: Path, index: int, num_samples: int, label: str) -> Tensor:
     with _opened(path) as file:
         rate_hz = file.samplerate
         samples = _mono(file, _start(index, num_samples, rate_hz), math.ceil(num_samples * rate_hz / SAMPLE_RATE_HZ))
-    if not np.isfinite(samples).all() or not samples.any():
-        state = "silent" if np.isfinite(samples).all() else "not finite"
+    finite = np.isfinite(samples).all()
+    if not finite or not len(samples) or not np.ptp(samples):
+        state = "silent" if finite else "not finite"
         raise ClipError(f"{path}: window {index} of {label!r} is {state}; take the file out of the data set")
     waveform = torchaudio.functional.resample(torch.from_numpy(samples), rate_hz, SAMPLE_RATE_HZ)[:num_samples]
     return torch.nn.functional.pad(waveform, (0, num_samples - len(waveform)))

@@ -52,6 +52,13 @@ def test_silent_windows_and_short_rests_are_left_out(tmp_path: Path) -> None:
     assert padded.shape == (HEARD,)
 
 
+def test_an_offset_is_no_sound(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.concatenate([sound("flute", 0), np.zeros(HEARD, np.float32)]) + 0.01, RATE_HZ)
+    assert sounding_windows(tmp_path / "a.wav", HEARD) == [0]
+    with pytest.raises(ClipError, match="window 1 of 'flute' is silent"):
+        read_window(Window(path=tmp_path / "a.wav", label="flute", source="s", index=1), HEARD)
+
+
 def test_what_cannot_be_heard_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("no audio")
     with pytest.raises(ClipError, match=r"a\.wav: cannot be read as audio"):

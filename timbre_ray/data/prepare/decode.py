@@ -43,8 +43,9 @@ class Recording:
         return self.samples.shape[1]
 
     def mono(self) -> NDArray[np.float32]:
-        """(num_samples,) at the file's own rate."""
-        return self.samples.mean(1)
+        """(num_samples,) at the file's own rate, around zero: a constant offset of the recorder would pass for sound."""
+        waveform = self.samples.mean(1)
+        return waveform - waveform.mean(dtype=np.float64).astype(np.float32)
 
     def mono_16_khz(self) -> Tensor:
         return torchaudio.functional.resample(torch.from_numpy(self.mono()), self.rate_hz, SAMPLE_RATE_HZ)

@@ -17,7 +17,7 @@ from timbre_ray import cli, cli_errors
 from timbre_ray.clip_sets import ClipError, find_files
 from timbre_ray.data.clips import load_target
 from timbre_ray.data.prepare import decode
-from timbre_ray.data.prepare.duplicates import fingerprint, similarity
+from timbre_ray.data.prepare.duplicates import Fingerprints, fingerprint, similarity
 from timbre_ray.data.prepare.run import prepare
 from timbre_ray.data.prepare.settings import PrepareSettings
 from timbre_ray.data.prepare.song import judge_song
@@ -157,6 +157,33 @@ def test_similarity_is_one_for_the_same_and_small_for_another(tmp_path: Path) ->
     same, different = similarity(one, torch.stack([one, other])).tolist()
     assert same == pytest.approx(1, abs=1e-5)
     assert different < 0.6
+
+
+def test_similarity_is_the_largest_product_over_shifts() -> None:
+    """Against the formula shift by shift, in double precision."""
+    real = [fingerprint(torch.from_numpy(melody(seed, 2.5)), 40_960) for seed in range(4)]
+    real.append(fingerprint(torch.from_numpy(np.concatenate([silence(0.1), melody(0, 2.4)])), 40_960))
+    drawn = torch.randn(5, 128, 32, generator=torch.Generator().manual_seed(0))
+    for prints in (torch.stack(real), drawn):
+        for one in prints:
+            expected = shifted_products(one.double(), prints.double())
+            assert similarity(one, prints).double().sub(expected).abs().max() < 1e-5
+
+
+def shifted_products(one: torch.Tensor, others: torch.Tensor, max_shift: int = 10) -> torch.Tensor:
+    frames, products = len(one), []
+    for shift in range(-max_shift, max_shift + 1):
+        ours, theirs = one[max(0, shift) : frames + min(0, shift)], others[:, max(0, -shift) : frames - max(0, shift)]
+        products.append((ours * theirs).sum((1, 2)))
+    return torch.stack(products).amax(0) / (one.norm() * others.flatten(1).norm(dim=1))
+
+
+def test_any_number_of_clips_is_remembered() -> None:
+    known, prints = Fingerprints(), torch.randn(50, 8, 32, generator=torch.Generator().manual_seed(0))
+    assert known.nearest(prints[0]) is None
+    for number, print_ in enumerate(prints):
+        known.add(str(number), print_)
+        assert known.nearest(prints[number // 2]) == (str(number // 2), pytest.approx(1))
 
 
 def test_only_the_solo_part_is_kept(tmp_path: Path) -> None:

@@ -34,13 +34,10 @@ def fingerprint(waveform: Tensor, num_samples: int) -> Tensor:
 
 def similarity(one: Tensor, others: Tensor) -> Tensor:
     """(frames, 32) and (num_others, frames, 32) -> (num_others,): largest cosine over shifts of up to 0.2 s either way."""
-    frames = len(one)
     norms = (one.norm() * others.flatten(1).norm(dim=1)).clamp_min(1e-8)
-    products = [
-        torch.einsum("tm,ntm->n", one[max(0, shift) : frames + min(0, shift)], others[:, max(0, -shift) : frames - max(0, shift)])
-        for shift in range(-_MAX_SHIFT, _MAX_SHIFT + 1)
-    ]
-    return torch.stack(products).amax(0) / norms
+    widened = torch.nn.functional.pad(one, (0, 0, _MAX_SHIFT, _MAX_SHIFT))  # what is shifted out meets nothing
+    shifted = widened.unfold(0, len(one), 1).transpose(1, 2)  # (shifts, frames, 32)
+    return (others.flatten(1) @ shifted.flatten(1).T).amax(1) / norms
 
 
 class Fingerprints:
@@ -48,16 +45,22 @@ class Fingerprints:
 
     def __init__(self) -> None:
         self._names: list[str] = []
-        self._prints: list[Tensor] = []
+        self._prints = torch.empty(0)
+        """(room, frames, 32); as many hold a print as there are names."""
 
     def nearest(self, print_: Tensor) -> tuple[str, float] | None:
         """Name of the clip most like it, and the cosine; None while there is none."""
         if not self._names:
             return None
-        cosines = similarity(print_, torch.stack(self._prints))
+        cosines = similarity(print_, self._prints[: len(self._names)])
         best = int(cosines.argmax())
         return self._names[best], float(cosines[best])
 
     def add(self, name: str, print_: Tensor) -> None:
+        if len(self._names) == len(self._prints):  # twice the room, so that prints are seldom copied
+            wider = print_.new_empty(max(16, 2 * len(self._prints)), *print_.shape)
+            if self._names:
+                wider[: len(self._names)] = self._prints
+            self._prints = wider
+        self._prints[len(self._names)] = print_
         self._names.append(name)
-        self._prints.append(print_)

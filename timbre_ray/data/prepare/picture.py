@@ -39,7 +39,8 @@ def draw_song(song: JudgedSong, settings: PrepareSettings, path: Path) -> None:
     if song.heard:
         _draw_ratio(axes["ratio"], song.heard, duration_s, settings)
     _draw_pieces(axes["pieces"], song.pieces, duration_s)
-    figure.suptitle(_title(song), x=0.012, ha="left", fontsize=13, fontweight="bold", color=_INK)
+    # Names of songs stand in the title and in reasons: a $ in them begins no formula.
+    figure.suptitle(_title(song), x=0.012, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False)
     kinds = list(dict.fromkeys(_kind(piece) for piece in song.dropped))
     handles = [Patch(color=_KEPT, label="kept"), *(Patch(color=_DROPPED[kind], label=f"dropped: {kind}") for kind in kinds)]
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=10, labelcolor=_INK)
@@ -105,7 +106,7 @@ def _draw_pieces(axes: Axes, pieces: tuple[Piece, ...], duration_s: float) -> No
         fitting = [story for story in stories if length_s / duration_s > 0.0058 * len(story)]
         axes.text(
             (piece.start_s + piece.end_s) / 2, 0.5, fitting[0] if fitting else "", ha="center", va="center", fontsize=9,
-            color=_INK if _kind(piece) in ("silence", "too short", "no note") else "white",
+            parse_math=False, color=_INK if _kind(piece) in ("silence", "too short", "no note") else "white",
         )  # fmt: skip
     axes.set_ylim(0, 1)
     axes.set_yticks([])

@@ -22,6 +22,10 @@ from timbre_ray.manifest import Clip, Dropped, Manifest, Song, Split, file_sha25
 from timbre_ray.whole import whole_folder
 
 
+#: Bytes that common file systems take for a name, and those that a number of a song or a clip and a suffix may need of them.
+_MAX_NAME, _ROOM = 255, 24
+
+
 def prepare(
     songs: list[Path], out: Path, settings: PrepareSettings, *, transcriber: Transcriber | None,
     on_song: Callable[[JudgedSong | Dropped], None] = lambda song: None,
@@ -60,10 +64,11 @@ def prepare(
 
 
 def _names(songs: list[Path]) -> list[str]:
-    """A distinct file name for each song, its own where it can be."""
+    """A distinct file name for each song, its own where it can be, with room for a clip's number and suffix."""
     names: list[str] = []
     for song in songs:
-        base = re.sub(r"[^\w.-]+", "-", song.stem).strip(".-") or "song"
+        allowed = re.sub(r"[^\w.-]+", "-", song.stem).strip(".-")
+        base = allowed.encode()[: _MAX_NAME - _ROOM].decode(errors="ignore").rstrip(".-") or "song"
         taken = {name.lower() for name in names}  # file systems may ignore case
         numbered = (base if i == 1 else f"{base}-{i}" for i in range(1, len(songs) + 1))
         names.append(next(name for name in numbered if name.lower() not in taken))

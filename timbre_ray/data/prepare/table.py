@@ -24,7 +24,7 @@ def summary_table(manifest: Manifest) -> Table:
         reasons = collections.Counter(one.reason.partition(":")[0] for one in manifest.dropped if one.source == song.source)
         loudness = sum(clip.loudness_lufs for clip in clips) / len(clips) if clips else None
         table.add_row(
-            Path(song.source).name, f"{song.sample_rate_hz / 1000:g}", f"{song.duration_s:.1f}",
+            _name(song.source), f"{song.sample_rate_hz / 1000:g}", f"{song.duration_s:.1f}",
             "–" if song.ratio is None else f"{song.ratio:.2f}",
             Text(str(len(clips)), style="bold green" if clips else "red"), f"{sum(c.end_s - c.start_s for c in clips):.1f}",
             "–" if loudness is None else f"{loudness:.1f}",
@@ -32,7 +32,7 @@ def summary_table(manifest: Manifest) -> Table:
             {"train": "train", "held_out": "held out", None: "–"}[song.split],
         )  # fmt: skip
     for song in left_out(manifest):
-        table.add_row(Path(song.source).name, "–", "–", "–", Text("0", style="red"), "0.0", "–", "unusable", "–")
+        table.add_row(_name(song.source), "–", "–", "–", Text("0", style="red"), "0.0", "–", "unusable", "–")
     return table
 
 
@@ -57,6 +57,11 @@ def next_step(manifest: Manifest, out: Path) -> str:
             "folder's windows and score against songs that it has heard, which flatters. Add a song, or set clips.held_out.",
         )
     return "\n".join(lines)
+
+
+def _name(source: str) -> Text:
+    """Brackets in it are no markup."""
+    return Text(Path(source).name)
 
 
 def _caption(manifest: Manifest) -> str:

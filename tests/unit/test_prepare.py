@@ -214,6 +214,15 @@ def test_loudness_is_that_of_the_standard(tmp_path: Path) -> None:
     assert clip.loudness_lufs == pytest.approx(-23.01, abs=0.1)
 
 
+@pytest.mark.parametrize("num_samples", [6010, 6056, 6080])
+def test_the_shortest_clips_have_a_loudness(tmp_path: Path, num_samples: int) -> None:
+    """A piece begins 20 ms before its sound; frames are rounded to 10 ms, the meter's block is 0.4 s."""
+    song = np.concatenate([silence(0.5), melody(1, 1.0)[:num_samples]])
+    settings = PrepareSettings(clip_s=2.56, min_s=0.4, solo_filter=False)
+    judged = judge_song(tmp_path, decode.Recording(song[:, None], RATE_HZ), settings, None)
+    assert judged.kept[0].loudness_lufs == pytest.approx(-16, abs=2)
+
+
 def test_nothing_is_written_over_and_nothing_is_left_half(tmp_path: Path) -> None:
     song = write(tmp_path / "a.wav", melody(0, 2.5))
     (tmp_path / "out").mkdir()

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import torch
 import torchaudio
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,6 +19,8 @@ from timbre_ray.data.prepare.settings import PrepareSettings
 from timbre_ray.data.prepare.transcribe import Transcriber
 
 _FRAME = round(cutting.FRAME_S * SAMPLE_RATE_HZ)
+#: The standard's gating block of 0.4 s.
+_BLOCK = round(0.4 * SAMPLE_RATE_HZ)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,7 +169,7 @@ def _judge(piece: Piece, sound: _Sound, settings: PrepareSettings) -> Piece:
         return dataclasses.replace(piece, reason=f"too short: {length_s:.2f} s, below {settings.shortest_s:g} s")
     silent = 1 - float(sound.loud[round(piece.start_s / cutting.FRAME_S) : round(piece.end_s / cutting.FRAME_S)].mean())
     clipped = float(sound.clipped[round(piece.start_s * sound.rate_hz) : round(piece.end_s * sound.rate_hz)].mean())
-    loudness = float(torchaudio.functional.loudness(sound.waveform[None, piece.samples], SAMPLE_RATE_HZ))
+    loudness = _loudness(sound.waveform[piece.samples])
     reason = None
     if not np.isfinite(loudness):  # the standard's gate leaves nothing
         reason = "silence: below -70 LUFS"
@@ -175,3 +178,9 @@ def _judge(piece: Piece, sound: _Sound, settings: PrepareSettings) -> Piece:
     elif clipped > settings.max_clipped:
         reason = f"clipping: {clipped:.3%} of its samples, above {settings.max_clipped:.3%}"
     return dataclasses.replace(piece, loudness_lufs=loudness, reason=reason)
+
+
+def _loudness(waveform: Tensor) -> float:
+    """(samples,) -> LUFS. Ends of frames are rounded, so the shortest pieces may lack half a frame of the block: zeros fill it."""
+    filled = torch.nn.functional.pad(waveform, (0, max(0, _BLOCK - len(waveform))))
+    return float(torchaudio.functional.loudness(filled[None], SAMPLE_RATE_HZ))

@@ -49,7 +49,7 @@ def find_files(spec: ClipsSpec) -> Files:
         folder = SHIPPED_FOLDER / spec.path.removeprefix("mini:")
         return Files(train=_audio_files(folder / "train"), held_out=_audio_files(folder / "held_out"))
     folder = Path(spec.path)
-    prepared = _prepared_files(folder) if is_prepared(folder) else None
+    prepared = prepared_files(folder) if is_prepared(folder) else None
     train = prepared.train if prepared else _audio_files(folder)
     if spec.held_out:
         return Files(train=train, held_out=_all_files(Path(spec.held_out)))
@@ -79,7 +79,8 @@ def recording_digests(spec: ClipsSpec) -> dict[str, list[str]]:
     return find_files(spec).digests()
 
 
-def _prepared_files(folder: Path) -> Files:
+def prepared_files(folder: Path) -> Files:
+    """What the manifest of a folder that ``data prepare`` wrote names. Raises ManifestError if anything is wrong with it."""
     clips = read_manifest(folder).clips
     of = {split: tuple(sorted(folder / clip.file for clip in clips if clip.split == split)) for split in ("train", "held_out")}
     return Files(**of)
@@ -89,7 +90,7 @@ def _all_files(folder: Path) -> tuple[Path, ...]:
     """Of a prepared folder both splits: who names it to score against takes all of it."""
     if not is_prepared(folder):
         return _audio_files(folder)
-    files = _prepared_files(folder)
+    files = prepared_files(folder)
     return files.train + files.held_out
 
 

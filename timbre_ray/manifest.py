@@ -141,18 +141,28 @@ def _split_problems(manifest: Manifest) -> list[str]:
 
 
 def _file_problems(manifest: Manifest, folder: Path) -> list[str]:
-    problems = []
+    problems, curated = [], _curated(manifest, folder)
     for i, clip in enumerate(manifest.clips):
         parts = PurePosixPath(clip.file).parts
         path = folder.joinpath(*parts)
         if not parts or parts[0] == "/" or ".." in parts:
             problems.append(f"clips.{i}.file={clip.file!r}: must lie below the folder; {_REMEDY}")
         elif not path.is_file():
-            problems.append(f"clips.{i}.file={clip.file!r}: no such file; put it back, or {_REMEDY}")
+            problems.append(f"clips.{i}.file={clip.file!r}: no such file; put it back, {curated}or {_REMEDY}")
         elif (found := file_sha256(path)) != clip.sha256:
             was, now = f"{clip.sha256[:12]}...", f"{found[:12]}..."
             problems.append(f"clips.{i}.sha256={was}: {clip.file} has changed since (now {now}); put it back, or {_REMEDY}")
     return problems
+
+
+def _curated(manifest: Manifest, folder: Path) -> str:
+    """What to write in a sweep where clips were taken out on purpose: plain folders are read as they are, and the split is theirs."""
+    laid = [clip for clip in manifest.clips if clip.file.startswith(f"{clip.split}/")]
+    left = {clip.split for clip in laid if (folder / clip.file).is_file()}
+    if "train" not in left:
+        return ""
+    held_out = f", held_out: {folder / 'held_out'}" if "held_out" in left else ""
+    return f"or, if you took it out on purpose, read what is left: clips: {{path: {folder / 'train'}{held_out}}}, "
 
 
 def _words(error: Any) -> str:

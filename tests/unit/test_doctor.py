@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from timbre_ray import cli, cli_errors
 from timbre_ray.backbones import MINI, PUBLISHED_AUDIOMAE
+from timbre_ray.data.prepare.run import prepare
+from timbre_ray.data.prepare.settings import PrepareSettings
 from timbre_ray.doctor import CHECKS, machine
 from timbre_ray.doctor.case import Case
 from timbre_ray.model_sizes import PUBLISHED_SIZES, training_memory
@@ -155,9 +157,9 @@ def test_a_token_that_is_a_word_already(case):
     assert elsewhere.level == "ok" and "not checked" in elsewhere.found
 
 
-def write(path: Path, rate_hz: int = 16_000, seconds: float = 3.0, gain: float = 0.1) -> None:
+def write(path: Path, rate_hz: int = 16_000, seconds: float = 3.0, gain: float = 0.1, seed: int = 0) -> None:
     path.parent.mkdir(exist_ok=True)
-    soundfile.write(path, gain * np.random.default_rng(0).standard_normal(round(rate_hz * seconds)), rate_hz)
+    soundfile.write(path, gain * np.random.default_rng(seed).standard_normal(round(rate_hz * seconds)), rate_hz)
 
 
 def test_recordings_are_read_as_a_run_will_read_them(case, tmp_path):
@@ -189,6 +191,19 @@ def test_recordings_that_no_run_reads_are_named(case, tmp_path):
     found = CHECKS["recordings"](case(clips={"path": "flute"}))
     assert found.level == "warning" and "4 files, 16000 Hz" in found.found
     assert "flute: 4 recordings are not read (4.m4a, 5.M4A, 6.wma and 1 more): only .aif, .aiff, .flac" in found.found
+
+
+def test_recordings_that_a_manifest_does_not_name_are_told(case, tmp_path):
+    for number in range(4):
+        write(tmp_path / f"{number}.wav", seed=number, seconds=2.56)
+    songs = [tmp_path / f"{number}.wav" for number in range(4)]
+    prepare(songs, tmp_path / "flute", PrepareSettings(clip_s=2.56, solo_filter=False), transcriber=None)
+    assert level("recordings", case(clips={"path": "flute"})) == "ok"
+    write(tmp_path / "flute" / "train" / "mine.wav")
+    (tmp_path / "flute" / "new.m4a").write_bytes(b"never read")
+    found = CHECKS["recordings"](case(clips={"path": "flute"}))
+    assert found.level == "warning" and "4 files, 16000 Hz" in found.found
+    assert "flute: 2 recordings are not read (new.m4a, train/mine.wav): only what its manifest.json names is" in found.found
 
 
 def test_one_short_recording_has_nothing_to_hold_out(case, tmp_path):

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from timbre_ray.audio_file import open_audio
-from timbre_ray.clip_sets import SUFFIXES, ClipError, Files, find_files, recordings_in
+from timbre_ray.clip_sets import SUFFIXES, ClipError, Files, find_files, prepared_files, recordings_in
 from timbre_ray.data.clips import load_target, load_windows
 from timbre_ray.data.features import SAMPLE_RATE_HZ
 from timbre_ray.data.prepare.decode import SONG_SUFFIXES
@@ -64,22 +64,27 @@ def inspect_target(spec: ClipsSpec, num_samples: int) -> Inspection:
 
 
 def _left_out(spec: ClipsSpec, files: Files) -> list[str]:
-    """Recordings of a plain folder that no run reads: who put them there may believe that they count."""
+    """Recordings in the folders that no run reads: who put them there may believe that they count."""
     found = []
-    read = {path.resolve() for path in (*files.train, *files.held_out)}
     for folder in (Path(name) for name in (spec.path, spec.held_out) if name and not name.startswith("mini:")):
         try:
-            songs = () if is_prepared(folder) else recordings_in(folder, SONG_SUFFIXES, below=True)
+            songs = recordings_in(folder, SONG_SUFFIXES, below=True)
         except ClipError as error:
             found.append(str(error))
             continue
+        known = [files, prepared_files(folder)] if is_prepared(folder) else [files]
+        read = {path.resolve() for one in known for path in (*one.train, *one.held_out)}
         if others := [str(path.relative_to(folder)) for path in songs if path.resolve() not in read]:
             names = ", ".join(others[:NUM_NAMED]) + (f" and {len(others) - NUM_NAMED} more" if len(others) > NUM_NAMED else "")
-            kinds = ", ".join(sorted(SUFFIXES))
-            found.append(
-                f"{folder.name}: {len(others)} recordings are not read ({names}): only {kinds} directly in the folder are"
-            )
+            what = "1 recording is" if len(others) == 1 else f"{len(others)} recordings are"
+            found.append(f"{folder.name}: {what} not read ({names}): only {_what_is_read(folder)}")
     return found
+
+
+def _what_is_read(folder: Path) -> str:
+    if is_prepared(folder):
+        return "what its manifest.json names is; prepare a new folder from these songs and the others, or take them out"
+    return f"{', '.join(sorted(SUFFIXES))} directly in the folder are"
 
 
 def _doubts(path: Path, rate_hz: int, duration_s: float, window_s: float) -> list[str]:

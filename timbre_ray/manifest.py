@@ -156,7 +156,7 @@ def _file_problems(manifest: Manifest, folder: Path) -> list[str]:
 
 
 def _curated(manifest: Manifest, folder: Path) -> str:
-    """What to write in a sweep where clips were taken out on purpose: plain folders are read as they are, and the split is theirs."""
+    """What to write in a sweep where clips were taken out on purpose: plain folders are read as they are, in the same split."""
     laid = [clip for clip in manifest.clips if clip.file.startswith(f"{clip.split}/")]
     left = {clip.split for clip in laid if (folder / clip.file).is_file()}
     if "train" not in left:

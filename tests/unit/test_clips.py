@@ -50,7 +50,7 @@ def test_silence_that_an_offset_hides_is_named(tmp_path: Path, seconds: float, i
     tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * WINDOW) / 16_000)
     hiss = 2e-4 * np.random.default_rng(0).standard_normal(int(seconds * 16_000))
     soundfile.write(tmp_path / "a.wav", np.concatenate([tone, hiss]) + 0.01, 16_000)
-    words = rf"a\.wav: window {index}, from 5\.12 s on, is silence with a constant offset of \+0\.01 .*`timbre-ray data prepare` rem"
+    words = rf"a\.wav: window {index}, from 5\.12 s on, is silence with a constant offset of \+0\.01 .*`timbre-ray data prepare`"
     with pytest.raises(ClipError, match=words):
         load_windows((tmp_path / "a.wav",), WINDOW)
 

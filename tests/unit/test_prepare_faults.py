@@ -47,6 +47,12 @@ def test_a_folder_with_a_recordings_name_is_a_song_of_a_classifier(folder: Path)
     assert (first, take) in [song.files for song in find_songs([("flute", folder)])]
 
 
+def test_a_song_that_is_named_twice_stands_where_it_is_named_first(folder: Path) -> None:
+    (folder / "link.flac").symlink_to("2.flac")
+    songs = decode.find_songs([folder / "link.flac", folder, folder / "0.flac"])
+    assert songs == [folder / "link.flac", folder / "0.flac", folder / "1.flac"]
+
+
 def test_a_link_that_leads_nowhere_is_named(folder: Path) -> None:
     (folder / "b.wav").symlink_to("gone.wav")
     words = r"b\.wav: a link to gone\.wav, which is not there; mend the link, or remove it"

@@ -49,7 +49,7 @@ def _num_windows(waveform: Tensor, num_samples: int) -> int:
 
 
 def load_windows(files: tuple[Path, ...], num_samples: int) -> Tensor:
-    """Files -> (num_windows, num_samples), mean removed, peak 0.5. A file of silence is an error, and so is an offset around one."""
+    """Files -> (num_windows, num_samples), mean removed, peak 0.5. A file of silence is an error, silence with an offset too."""
     windows = []
     for path in files:
         waveform = read_audio(path)
@@ -64,8 +64,8 @@ def load_windows(files: tuple[Path, ...], num_samples: int) -> Tensor:
 def _check_offset(path: Path, waveform: Tensor, num_samples: int) -> None:
     """Raises ClipError for a silent window that a constant offset lifts above ``SILENCE_RMS``.
 
-    ``cut`` keeps it, as which windows a recording has is part of what keys stand for; its mean removed, it would be learnt from as
-    noise at full level.
+    ``cut`` keeps it, because keys are of recordings and the same recordings must give the same windows; its mean removed, it
+    would be learnt from as noise at full level.
     """
     for index, part in enumerate(waveform.split(num_samples)[: _num_windows(waveform, num_samples)]):
         kept = float((part.square().sum() / num_samples).sqrt()) >= SILENCE_RMS
@@ -73,8 +73,8 @@ def _check_offset(path: Path, waveform: Tensor, num_samples: int) -> None:
         if kept and float((part - offset).square().mean().sqrt()) < SILENCE_RMS:
             start_s = index * num_samples / SAMPLE_RATE_HZ
             raise ClipError(
-                f"{path}: window {index}, from {start_s:g} s on, is silence with a constant offset of {offset:+.2g} of full scale, "
-                "which passes for sound; `timbre-ray data prepare` removes it"
+                f"{path}: window {index}, from {start_s:g} s on, is silence with a constant offset of {offset:+.2g} of full "
+                "scale, which passes for sound; `timbre-ray data prepare` removes it"
             )
 
 

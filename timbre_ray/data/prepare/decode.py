@@ -76,10 +76,12 @@ def find_songs(paths: list[Path]) -> list[Path]:
             f"{without_pyav[0]}: {without_pyav[0].suffix} needs PyAV, which is not installed; "
             "pip install av, or convert the file to wav or flac"
         )
-    distinct = list({song.resolve(): song for song in reversed(songs)}.values())[::-1]
-    if problems := [problem for song in distinct if (problem := _header_problem(song))]:
+    distinct: dict[Path, Path] = {}
+    for song in songs:
+        distinct.setdefault(song.resolve(), song)
+    if problems := [problem for song in distinct.values() if (problem := _header_problem(song))]:
         raise ClipError("\n".join(problems))
-    return distinct
+    return list(distinct.values())
 
 
 def decode(path: Path) -> Recording:

@@ -21,7 +21,6 @@ from timbre_ray.data.prepare.transcribe import Transcriber
 from timbre_ray.manifest import Clip, Dropped, Manifest, Song, Split, file_sha256, write_manifest
 from timbre_ray.whole import whole_folder
 
-
 #: Bytes that common file systems take for a name, and those that a number of a song or a clip and a suffix may need of them.
 _MAX_NAME, _ROOM = 255, 24
 

@@ -181,6 +181,6 @@ def _judge(piece: Piece, sound: _Sound, settings: PrepareSettings) -> Piece:
 
 
 def _loudness(waveform: Tensor) -> float:
-    """(samples,) -> LUFS. Ends of frames are rounded, so the shortest pieces may lack half a frame of the block: zeros fill it."""
+    """(samples,) -> LUFS. Ends of frames are rounded, so the shortest pieces may lack half a frame of a block: zeros fill it."""
     filled = torch.nn.functional.pad(waveform, (0, max(0, _BLOCK - len(waveform))))
     return float(torchaudio.functional.loudness(filled[None], SAMPLE_RATE_HZ))

@@ -162,7 +162,7 @@ def _curated(manifest: Manifest, folder: Path) -> str:
     if "train" not in left:
         return ""
     held_out = f", held_out: {folder / 'held_out'}" if "held_out" in left else ""
-    return f"or, if you took it out on purpose, read what is left: clips: {{path: {folder / 'train'}{held_out}}}, "
+    return f"or, if you took it out on purpose, name what is left in the sweep, clips: {{path: {folder / 'train'}{held_out}}}, "
 
 
 def _words(error: Any) -> str:

@@ -120,12 +120,12 @@ def test_clips_that_were_taken_out_on_purpose_leave_plain_folders_to_read(tmp_pa
     with pytest.raises(ManifestError) as caught:
         read_manifest(tmp_path)
     spelled = f"clips: {{path: {tmp_path / 'train'}, held_out: {tmp_path / 'held_out'}}}"
-    assert f"clips.0.file='train/a_000.flac': no such file; put it back, or, if you took it out on purpose, read what is left: " \
-        f"{spelled}, or prepare" in str(caught.value)  # fmt: skip
+    remedy = "put it back, or, if you took it out on purpose, name what is left in the sweep"
+    assert f"clips.0.file='train/a_000.flac': no such file; {remedy}, {spelled}, or prepare" in str(caught.value)
     files = find_files(ClipsSpec(**yaml.safe_load(spelled)["clips"]))
     assert ([p.name for p in files.train], [p.name for p in files.held_out]) == (["a_001.flac"], ["b_002.flac"])
     (tmp_path / "held_out" / "b_002.flac").unlink()
-    with pytest.raises(ManifestError, match=r"read what is left: clips: \{path: .*/train\}, or prepare"):
+    with pytest.raises(ManifestError, match=r"name what is left in the sweep, clips: \{path: .*/train\}, or prepare"):
         read_manifest(tmp_path)
 
 

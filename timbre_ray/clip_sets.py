@@ -38,6 +38,11 @@ class Files:
         """SHA-256 of each file's bytes: a clip is its content, wherever it lies."""
         return {name: [file_sha256(p)[:20] for p in getattr(self, name)] for name in ("train", "held_out")}
 
+    def on_both_sides(self) -> list[tuple[Path, Path]]:
+        """Pairs of a training file and a held-out one with the same bytes: what was learnt by heart would be scored against."""
+        trained = {file_sha256(path): path for path in self.train}
+        return [(trained[digest], path) for path in self.held_out if (digest := file_sha256(path)) in trained]
+
 
 def find_files(spec: ClipsSpec) -> Files:
     """Lists the recordings.
@@ -130,7 +135,18 @@ def resolved_clips(clips: ClipsSpec, folder: Path, place: Callable[[str], str]) 
             problems += [f"{place(field)}={value!r}: {problem}" for problem in _manifest_problems(found)]
         else:
             problems.append(f"{place(field)}={value!r}: {found}")
-    return dataclasses.replace(clips, **changes), problems
+    resolved = dataclasses.replace(clips, **changes)
+    if not problems and (shared := find_files(resolved).on_both_sides()):
+        field = "held_out" if clips.held_out else "path"
+        problems = [f"{place(field)}={getattr(clips, field)!r}: {_words_on_shared(shared, clips)}"]
+    return resolved, problems
+
+
+def _words_on_shared(shared: list[tuple[Path, Path]], clips: ClipsSpec) -> str:
+    trained, held_out = shared[0]
+    more = f" (and {len(shared) - 1} more)" if len(shared) > 1 else ""
+    remedy = "name others, or leave held_out out: a part of path is held out then" if clips.held_out else "take one of them out"
+    return f"the same recording is trained on and scored against: {trained} and {held_out}{more}; {remedy}"
 
 
 def _manifest_problems(folder: Path) -> list[str]:

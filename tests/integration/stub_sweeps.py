@@ -13,7 +13,7 @@ def write_clips(folder: Path) -> Path:
     """Four recordings, of which only the digests are wanted."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(4):
-        (folder / f"{folder.name}_{number}.wav").write_bytes(b"never read")
+        (folder / f"{folder.name}_{number}.wav").write_bytes(f"never read: {folder.name} {number}".encode())
     return folder
 
 

@@ -159,7 +159,8 @@ def test_a_token_that_is_a_word_already(case):
 
 def write(path: Path, rate_hz: int = 16_000, seconds: float = 3.0, gain: float = 0.1) -> None:
     path.parent.mkdir(exist_ok=True)
-    soundfile.write(path, gain * np.random.default_rng(0).standard_normal(round(rate_hz * seconds)), rate_hz)
+    own = np.random.default_rng(list(str(path).encode()))  # no recording is another
+    soundfile.write(path, gain * own.standard_normal(round(rate_hz * seconds)), rate_hz)
 
 
 def test_recordings_are_read_as_a_run_will_read_them(case, tmp_path):
@@ -179,6 +180,13 @@ def test_recordings_are_read_as_a_run_will_read_them(case, tmp_path):
     assert broken.level == "error" and "0.wav: only silence" in broken.found and "3.wav: cannot be read" in broken.found
 
 
+def test_much_padding_is_doubted(case, tmp_path):
+    for number in range(4):
+        write(tmp_path / "flute" / f"{number}.wav", seconds=2.56 * 1.55)
+    found = CHECKS["recordings"](case(clips={"path": "flute"}))
+    assert found.level == "warning" and "22% of their windows of 2.56 s is padding, which is learnt as silence" in found.found
+
+
 def test_recordings_that_no_run_reads_are_named(case, tmp_path):
     folder = tmp_path / "flute"
     for number in range(4):
@@ -187,7 +195,7 @@ def test_recordings_that_no_run_reads_are_named(case, tmp_path):
     write(folder / "held_out" / "a.wav")
     assert level("recordings", case(clips={"path": "flute", "held_out": "flute/held_out"})) == "ok", "they are read"
     for name in ("4.m4a", "5.M4A", "6.wma"):
-        (folder / name).write_bytes(b"never read")
+        (folder / name).write_bytes(f"never read: {name}".encode())
     found = CHECKS["recordings"](case(clips={"path": "flute"}))
     assert found.level == "warning" and "4 files, 16000 Hz" in found.found
     assert "flute: 4 recordings are not read (4.m4a, 5.M4A, 6.wma and 1 more): only .aif, .aiff, .flac" in found.found

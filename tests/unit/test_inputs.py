@@ -33,7 +33,7 @@ def recordings(tmp_path: Path) -> Path:
     folder = tmp_path / "flute"
     folder.mkdir()
     for number in range(4):
-        (folder / f"flute_{number}.wav").write_bytes(b"never read")
+        (folder / f"flute_{number}.wav").write_bytes(f"never read: {number}".encode())
     return folder
 
 

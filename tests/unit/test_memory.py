@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.ablation import Scored, reduced, trials
 from timbre_ray.cluster.functions import Worker, run_trial
-from timbre_ray.memory import release
+from timbre_ray.memory import imported, release
 from timbre_ray.store import Store
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_trim is glibc's")
@@ -28,6 +28,24 @@ def rss_mib() -> float:
 class Cycle:
     def __init__(self) -> None:
         self.itself = self
+
+
+def test_the_collector_rests_while_libraries_come_and_passes_over_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "big_library.py").write_text("import gc\ncollected = gc.isenabled()\nkept = [[] for _ in range(100_000)]\n")
+    (tmp_path / "broken_library.py").write_text("raise OSError('no such library')\n")
+    try:
+        assert not imported("big_library").collected and gc.isenabled()
+        assert gc.get_freeze_count() > 100_000
+        gc.unfreeze()
+        assert imported("big_library").kept and gc.get_freeze_count() == 0, "what is there already, and what came since, stays"
+        with pytest.raises(OSError, match="no such library"):
+            imported("broken_library")
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
 
 
 def test_what_refers_to_itself_is_freed() -> None:

@@ -22,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recordings").mkdir()
     for number in range(4):
-        (tmp_path / "recordings" / f"{number}.wav").write_bytes(b"never read")
+        (tmp_path / "recordings" / f"{number}.wav").write_bytes(f"never read: {number}".encode())
     return tmp_path
 
 

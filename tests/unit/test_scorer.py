@@ -6,14 +6,25 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from timbre_ray.audio_file import write_flac
 from timbre_ray.clip_sets import find_files
 from timbre_ray.data.clips import load_windows, read_clips, write_clips
+from timbre_ray.data.features import normalise_waveform
 from timbre_ray.evaluate import scorer
 from timbre_ray.evaluate.frechet import frechet_distance
-from timbre_ray.evaluate.scorer import ScoreRequest, _distances, classify_clips, compute_floor, embed_clips, score_clips
+from timbre_ray.evaluate.scorer import (
+    ScoreRequest,
+    _distances,
+    classify_clips,
+    compute_floor,
+    embed_clips,
+    embed_recordings,
+    score_clips,
+)
 from timbre_ray.models.embedders import load_embedder
 from timbre_ray.models.judges import load_judges
 from timbre_ray.specs import ClipsSpec, EvaluateSpec
@@ -116,6 +127,35 @@ def test_all_of_a_long_clip_is_heard() -> None:
     flute, lute = shipped("chinese_flute_v1")[:1], shipped("chinese_lute")[:1]
     parts = (classify_clips(judges, flute) + classify_clips(judges, lute)) / 2
     assert classify_clips(judges, torch.cat([flute, lute], dim=1)) == pytest.approx(parts, abs=1e-4)
+
+
+def test_every_window_is_heard_as_loud_as_the_classifier_learnt_it() -> None:
+    """The end of a note is soft, and silence says nothing of the instrument."""
+    judges = load_judges()
+    flute, lute = shipped("chinese_flute_v1")[:1], shipped("chinese_lute")[:1]
+    alone = classify_clips(judges, flute)
+    for clip in (torch.cat([flute, 0.01 * flute], dim=1), torch.cat([flute, torch.zeros_like(flute)], dim=1)):
+        assert classify_clips(judges, clip) == pytest.approx(alone, abs=1e-4)
+    both = torch.cat([torch.cat([flute, 0.0001 * lute], dim=1), torch.cat([lute, flute], dim=1)])
+    parts = (alone + classify_clips(judges, lute)) / 2
+    assert classify_clips(judges, both) == pytest.approx(np.concatenate([alone, parts]), abs=1e-4)
+
+
+def test_padding_of_the_recordings_moves_no_distance(tmp_path: Path) -> None:
+    """The same recordings in files of half a window: each is padded, and none of that is heard."""
+    whole, padded = shipped("chinese_flute_v1"), {}
+    for length in (20_480, 30_000):
+        files = []
+        for i, clip in enumerate(whole):
+            write_flac(tmp_path / f"{length}_{i}.flac", clip[:length].numpy(), 16_000)
+            files.append(tmp_path / f"{length}_{i}.flac")
+        write_clips(load_windows(tuple(files), 40_960), tmp_path, f"padded{length}")
+        padded[length] = read_clips(tmp_path, f"padded{length}")
+        recorded = normalise_waveform(whole[:, :length])
+        assert embed_recordings("vggish", padded[length]) == pytest.approx(embed_clips("vggish", recorded), abs=0.02)
+    both = torch.cat([padded[20_480][:1], padded[30_000][:1], whole[:1]])
+    assert len(embed_recordings("vggish", both)) == 1 + 2 + 4, "rows of windows of 0.96 s every 0.48 s"
+    assert np.array_equal(embed_recordings("vggish", whole), embed_clips("vggish", whole)), "nothing is cut off what was recorded"
 
 
 def test_the_floor_is_the_recordings_own_distance(tmp_path: Path) -> None:

@@ -220,6 +220,17 @@ def test_missing_and_empty_clip_folders(problems, tmp_path):
     assert "is a file" in file
 
 
+def test_a_recording_on_both_sides_of_the_split(problems, tmp_path):
+    flute = folder_of_clips(tmp_path / "flute", ("a.wav", "b.wav", "c.wav"))
+    (same,) = problems(base={"clips": {"path": "flute", "held_out": "flute"}})
+    assert same.startswith("base.clips.held_out='flute': the same recording is trained on and scored against: ")
+    assert same.endswith("(and 2 more); name others, or leave held_out out: a part of path is held out then")
+    (flute / "d.wav").write_bytes((flute / "a.wav").read_bytes())  # the last quarter is held out
+    (twice,) = problems(base={"clips": {"path": "flute"}})
+    assert twice.startswith("base.clips.path='flute': the same recording is trained on and scored against: ")
+    assert twice.endswith(f"{flute / 'a.wav'} and {flute / 'd.wav'}; take one of them out")
+
+
 def test_an_unknown_shipped_set_gets_the_nearest(problems):
     (problem,) = problems(base={"clips": {"path": "mini:chinese_flut_v2"}})
     assert problem == "base.clips.path='mini:chinese_flut_v2': no such set is shipped; nearest: mini:chinese_flute_v2"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from timbre_ray.ledger import Ledger
-from timbre_ray.memory import release, spare_libraries
+from timbre_ray.memory import imported, release
 from timbre_ray.object_storage import PATIENCE_S, ObjectStorage
 from timbre_ray.remote_tier import RemoteTier
 from timbre_ray.shared_disk import SharedDisk
@@ -52,9 +51,7 @@ class Worker:
 def run_trial(
     spec: TrialSpec, *, worker: Worker, store: Store, score: Score, on_progress: Callable[[Any], None]
 ) -> Iterator[Any]:
-    from timbre_ray import trial
-
-    spare_libraries()
+    trial = imported("timbre_ray.trial")
     device = _prepare_torch(worker)
     if device == "cuda":
         check_gpu()
@@ -87,31 +84,26 @@ def device_of_a_trial(wanted: str, train: Mapping[str, float]) -> str:
 
 
 def score_clips(request: Any, *, worker: Worker, store: Store) -> dict[str, Any]:
-    from timbre_ray.evaluate import scorer
-
+    scorer = imported("timbre_ray.evaluate.scorer")
     _prepare_torch(worker)
     return scorer.score_clips(request, store)
 
 
 def prepare_scoring(worker: Worker) -> None:
     """What the first score would wait for otherwise, as far as no request is needed for it."""
-    importlib.import_module("timbre_ray.evaluate.scorer")
+    imported("timbre_ray.evaluate.scorer")
     _prepare_torch(worker)
 
 
 def baseline(spec: TrialSpec, *, worker: Worker, store: Store) -> dict[str, Any]:
     """The real-versus-real row of a target: what no model can be expected to beat."""
-    from timbre_ray.evaluate import scorer
-
+    scorer = imported("timbre_ray.evaluate.scorer")
     device = _prepare_torch(worker)
     try:
         return scorer.score_floor(spec, store)
     except (ArtifactNotFoundError, DamagedArtifactError):
-        from timbre_ray.stages import (
-            TrialStages,
-        )  # where the recordings are not encoded already, and then alone: it takes seconds
-
-        TrialStages(spec, store, device).encode()
+        # Where the recordings are not encoded already, and then alone: it takes seconds.
+        imported("timbre_ray.stages").TrialStages(spec, store, device).encode()
         return scorer.score_floor(spec, store)
 
 

@@ -92,6 +92,15 @@ def load_target(spec: ClipsSpec, num_samples: int) -> tuple[Tensor, Tensor]:
     return train[:-num_held_out], train[-num_held_out:]
 
 
+def recorded_samples(clip: Tensor) -> int:
+    """(samples,) -> how many of them were recorded: ``cut`` pads with zeros, which are one value still once the mean is removed.
+    Less than a tenth of a second of one value is no padding.
+    """
+    changes = (clip != clip[-1]).nonzero()
+    recorded = int(changes[-1]) + 1 if len(changes) else 0
+    return recorded if len(clip) - recorded >= SAMPLE_RATE_HZ / 10 else len(clip)
+
+
 def write_clips(waveform: Tensor, folder: Path, prefix: str = "clip") -> list[str]:
     """(num_clips, samples) -> ``prefix_0000.flac`` ... in ``folder``, 16 bit; returns the names."""
     names = [f"{prefix}_{i:04d}.flac" for i in range(len(waveform))]

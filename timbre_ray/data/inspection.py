@@ -7,12 +7,14 @@ from pathlib import Path
 
 from timbre_ray.audio_file import open_audio
 from timbre_ray.clip_sets import SUFFIXES, ClipError, Files, find_files, prepared_files, recordings_in
-from timbre_ray.data.clips import load_target, load_windows
+from timbre_ray.data.clips import load_target, load_windows, recorded_samples
 from timbre_ray.data.features import SAMPLE_RATE_HZ
 from timbre_ray.data.prepare.decode import SONG_SUFFIXES
 from timbre_ray.manifest import is_prepared
 from timbre_ray.specs import ClipsSpec
 
+#: Share of the windows that may be padding without a word.
+MAX_PADDING = 0.2
 NUM_NAMED = 3
 """Recordings that are not read, of those of a folder that are named."""
 
@@ -39,19 +41,23 @@ def inspect_target(spec: ClipsSpec, num_samples: int) -> Inspection:
     """num_samples: of a window at 16 kHz. Reads every file once, one at a time."""
     files = find_files(spec)
     problems, doubts, rates, duration_s = [], _left_out(spec, files), set(), 0.0
-    counts = {"train": 0, "held_out": 0}
+    counts, padding = {"train": 0, "held_out": 0}, 0
     for split in counts:
         for path in getattr(files, split):
             try:
-                counts[split] += len(load_windows((path,), num_samples))
+                windows = load_windows((path,), num_samples)
             except ClipError as error:
                 problems.append(str(error))
                 continue
+            counts[split] += len(windows)
+            padding += sum(num_samples - recorded_samples(window) for window in windows)
             with open_audio(path) as file:
                 rate_hz, file_duration_s = file.samplerate, file.frames / file.samplerate
             rates.add(rate_hz)
             duration_s += file_duration_s
             doubts += _doubts(path, rate_hz, file_duration_s, num_samples / SAMPLE_RATE_HZ)
+    if (share := padding / max(1, sum(counts.values()) * num_samples)) > MAX_PADDING:
+        doubts.append(f"{share:.0%} of their windows of {num_samples / SAMPLE_RATE_HZ:g} s is padding, which is learnt as silence")
     if not files.held_out and not problems:
         try:
             counts = dict(zip(counts, map(len, load_target(spec, num_samples)), strict=True))

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from timbre_ray.clip_sets import SUFFIXES, recordings_in
 from timbre_ray.data.recordings import DatasetError, Window, sounding_windows
+from timbre_ray.manifest import ManifestError, file_sha256, is_prepared, read_manifest
 
 #: Share of the songs in each of the splits ``valid`` and ``test``: at least one song in each.
 HELD_OUT_SHARE = 0.2
-#: What `timbre-ray data prepare` writes beside its clips.
-MANIFEST = "manifest.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +24,7 @@ class Song:
     files: tuple[Path, ...]
     label: str
     digest: str
-    """SHA-256 of the files' bytes: a song is its content, whatever it is called."""
+    """Of the bytes of its files, or of the one that its clips were cut from: a song is its content, whatever it is called."""
 
     def windows(self, num_samples: int) -> Iterator[Window]:
         """The windows that sound, file after file."""
@@ -39,8 +37,8 @@ def find_songs(folders: Iterable[tuple[str, Path]]) -> tuple[Song, ...]:
     """(class, folder) pairs -> songs in an order of their content. A song that stands there twice counts once."""
     songs: dict[str, Song] = {}
     for label, folder in folders:
-        for files in _files_of_songs(label, folder):
-            song = Song(files=files, label=label, digest=_digest(files))
+        for files, digest in _songs_of_folder(label, folder):
+            song = Song(files=files, label=label, digest=digest)
             known = songs.setdefault(song.digest, song)
             if known.label != label:
                 there = f"{known.label!r} in {known.files[0].parent}"
@@ -69,38 +67,34 @@ def songs_of(songs: Iterable[Song], split: str, known: Mapping[str, str]) -> Ite
     return (song for song in songs if known.get(song.digest, "test") == split)
 
 
-def _files_of_songs(label: str, folder: Path) -> list[tuple[Path, ...]]:
+def _songs_of_folder(label: str, folder: Path) -> list[tuple[tuple[Path, ...], str]]:
+    """-> files and digest of each."""
     if not folder.is_dir():
         raise DatasetError(f"{label}={folder}: no such folder of recordings")
-    if (folder / MANIFEST).is_file():
-        return _files_by_source(folder)
+    if is_prepared(folder):
+        return _songs_of_manifest(folder)
     found = [(path,) for path in recordings_in(folder)]
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.name.startswith(".") and (audio := recordings_in(entry, below=True)):
             found.append(audio)
     if not found:
         raise DatasetError(f"{label}={folder}: no recording in it ({', '.join(sorted(SUFFIXES))} are read)")
-    return sorted(found)
+    return [(files, _digest(map(file_sha256, files))) for files in sorted(found)]
 
 
-def _files_by_source(folder: Path) -> list[tuple[Path, ...]]:
-    by_source: dict[str, list[Path]] = {}
+def _songs_of_manifest(folder: Path) -> list[tuple[tuple[Path, ...], str]]:
+    """A song that was cut to clips is the file it was cut from: preparing it again, or not at all, makes no new song of it."""
     try:
-        for clip in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["clips"]:
-            by_source.setdefault(clip["source"], []).append(folder / clip["file"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        known = f"not what `timbre-ray data prepare` writes ({error!r})"
-        raise DatasetError(f"{folder / MANIFEST}: {known}; prepare the folder again") from None
-    missing = [path for files in by_source.values() for path in files if not path.is_file()]
-    if missing or not by_source:
-        wrong = f"{missing[0]} is missing" if missing else "it names no clip"
-        raise DatasetError(f"{folder / MANIFEST}: {wrong}; prepare the folder again")
-    return [tuple(files) for files in by_source.values()]
+        manifest = read_manifest(folder)
+    except ManifestError as error:
+        raise DatasetError(str(error)) from None
+    digests = {song.source: song.sha256 for song in manifest.songs}
+    by_source: dict[str, list[Path]] = {}
+    for clip in manifest.clips:
+        by_source.setdefault(clip.source, []).append(folder / clip.file)
+    return [(tuple(files), _digest([digests[source]])) for source, files in by_source.items()]
 
 
-def _digest(files: tuple[Path, ...]) -> str:
-    total = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()[:20]
+def _digest(sha256s: Iterable[str]) -> str:
+    """Of a song from those of its files."""
+    return hashlib.sha256(b"".join(map(bytes.fromhex, sha256s))).hexdigest()[:20]

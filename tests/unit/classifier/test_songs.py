@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,8 @@ from instruments import HEARD, RATE_HZ, sound
 
 from timbre_ray.clip_sets import ClipError
 from timbre_ray.data.features import normalise_waveform
+from timbre_ray.data.prepare.run import prepare
+from timbre_ray.data.prepare.settings import PrepareSettings
 from timbre_ray.data.recordings import DatasetError, Window, read_window, sounding_windows
 from timbre_ray.data.songs import find_songs, songs_of, split_songs
 
@@ -22,6 +23,11 @@ def write_songs(folder: Path, num: int, num_windows: int = 2) -> Path:
     for i in range(num):
         soundfile.write(folder / f"{i}.wav", sound("flute", i, num_windows * HEARD), RATE_HZ, subtype="FLOAT")
     return folder
+
+
+def prepared(songs: Path, out: Path, clip_s: float) -> Path:
+    prepare(sorted(songs.iterdir()), out, PrepareSettings(clip_s=clip_s, solo_filter=False, max_similarity=1), transcriber=None)
+    return out
 
 
 def test_a_window_is_read_alone(tmp_path: Path) -> None:
@@ -125,16 +131,19 @@ def test_a_folder_within_is_one_song(tmp_path: Path) -> None:
 
 
 def test_a_prepared_folder_says_which_song_a_clip_is_of(tmp_path: Path) -> None:
-    folder = tmp_path / "prepared"
-    write_songs(folder / "train", 3)
-    clips = [{"file": f"train/{i}.wav", "source": source} for i, source in enumerate(("a.mp3", "b.mp3", "a.mp3"))]
-    (folder / "manifest.json").write_text(json.dumps({"clips": clips}))
-    assert sorted(len(song.files) for song in find_songs([("flute", folder)])) == [1, 2]
-    (folder / "train" / "1.wav").unlink()
-    with pytest.raises(DatasetError, match=r"manifest\.json: .*1\.wav is missing; prepare the folder again"):
+    songs = write_songs(tmp_path / "songs", 3, num_windows=8)
+    folder = prepared(songs, tmp_path / "prepared", clip_s=2.0)
+    found = find_songs([("flute", folder)])
+    assert len(found) == 3 and all(len(song.files) > 1 for song in found)
+    whole = {song.digest for song in find_songs([("flute", songs)])}
+    assert {song.digest for song in found} == whole, "a song is the file that it was cut from"
+    again = find_songs([("flute", prepared(songs, tmp_path / "again", clip_s=1.0))])
+    assert {song.digest for song in again} == whole and len(again[0].files) > len(found[0].files)
+    found[0].files[0].unlink()
+    with pytest.raises(DatasetError, match=r"manifest\.json: .*: no such file; put it back, .*or prepare the folder again"):
         find_songs([("flute", folder)])
     (folder / "manifest.json").write_text("{}")
-    with pytest.raises(DatasetError, match="not what `timbre-ray data prepare` writes"):
+    with pytest.raises(DatasetError, match=r"manifest\.json: .*prepare the folder again"):
         find_songs([("flute", folder)])
 
 

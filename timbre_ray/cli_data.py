@@ -73,6 +73,28 @@ def prepare(
         _prepare(songs, out, settings)
 
 
+@app.command()
+def forget(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Written by `timbre-ray data prepare`.")],
+) -> None:
+    """Take clips that you deleted out of a prepared folder's manifest: listen to all, throw the bad ones away, then say so.
+
+    What a manifest names must be there: a clip that is gone by accident would change the result in silence. The split by songs
+    stays as it is. A sweep with other clips is another sweep: its trials are run anew.
+
+    \b
+    Example:
+      timbre-ray data forget clips/my_flute
+    """
+    with clear_errors():
+        from timbre_ray.manifest import NAME, forget_missing
+
+        for clip in (missing := forget_missing(folder)):
+            typer.echo(f"{clip.file}: forgotten")
+        clips = f"{len(missing)} clip{'s' * (len(missing) != 1)}"
+        typer.echo(f"{clips} taken out of {folder / NAME}" if missing else f"{folder}: no clip is missing")
+
+
 def _prepare(paths: list[Path], out: Path, settings: PrepareSettings) -> None:
     from rich.console import Console
 

@@ -89,24 +89,55 @@ def is_prepared(folder: Path) -> bool:
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     data = {"kind": manifest.kind, "schema": manifest.schema, **dataclasses.asdict(manifest)}  # what it is stands first
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / NAME).write_text(text + "\n", encoding="utf-8")
+    draft = folder / f".{NAME}.draft"
+    draft.write_text(text + "\n", encoding="utf-8")
+    draft.replace(folder / NAME)
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Reads and checks a manifest, the clips' bytes included. Raises ManifestError with everything found wrong."""
+    manifest = _parsed(folder)
+    _check(manifest, folder)
+    return manifest
+
+
+def forget_missing(folder: Path) -> tuple[Clip, ...]:
+    """Takes the clips whose files are gone out of the manifest, and returns them: who listened to all may have thrown some away.
+
+    They count as dropped, and a song without a clip is in neither split any more. Raises ManifestError, and changes nothing, for
+    anything else that is wrong, and where nothing would be left to learn from.
+    """
+    manifest = _parsed(folder)
+    missing = tuple(clip for clip in manifest.clips if not (folder / clip.file).is_file())
+    clips = tuple(clip for clip in manifest.clips if clip not in missing)
+    used, gone = {clip.source for clip in clips}, {clip.source for clip in missing}
+    forgotten = tuple(
+        Dropped(source=clip.source, start_s=clip.start_s, end_s=clip.end_s, reason="taken out by hand") for clip in missing
+    )
+    songs = tuple(dataclasses.replace(song, split=None) if song.source in gone - used else song for song in manifest.songs)
+    left = dataclasses.replace(manifest, songs=songs, clips=clips, dropped=manifest.dropped + forgotten)
+    _check(left, folder)
+    if missing:
+        write_manifest(left, folder)
+    return missing
+
+
+def _parsed(folder: Path) -> Manifest:
     path = folder / NAME
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ManifestError(f"{path}: cannot be read as JSON ({error}); {_REMEDY}") from None
     try:
-        manifest = _adapter().validate_python(data)
+        return _adapter().validate_python(data)
     except ValidationError as error:
         raise ManifestError("\n".join(f"{path}: {_words(one)}" for one in error.errors())) from None
-    problems = [f"{path}: {problem}" for problem in (*_split_problems(manifest), *_file_problems(manifest, folder))]
+
+
+def _check(manifest: Manifest, folder: Path) -> None:
+    problems = [f"{folder / NAME}: {problem}" for problem in (*_split_problems(manifest), *_file_problems(manifest, folder))]
     if problems:
         raise ManifestError("\n".join(problems))
-    return manifest
 
 
 def file_sha256(path: Path) -> str:
@@ -141,28 +172,22 @@ def _split_problems(manifest: Manifest) -> list[str]:
 
 
 def _file_problems(manifest: Manifest, folder: Path) -> list[str]:
-    problems, curated = [], _curated(manifest, folder)
+    problems = []
     for i, clip in enumerate(manifest.clips):
         parts = PurePosixPath(clip.file).parts
         path = folder.joinpath(*parts)
         if not parts or parts[0] == "/" or ".." in parts:
             problems.append(f"clips.{i}.file={clip.file!r}: must lie below the folder; {_REMEDY}")
         elif not path.is_file():
-            problems.append(f"clips.{i}.file={clip.file!r}: no such file; put it back, {curated}or {_REMEDY}")
+            problems.append(f"clips.{i}.file={clip.file!r}: no such file; put it back, or {_forgetting(folder)}")
         elif (found := file_sha256(path)) != clip.sha256:
             was, now = f"{clip.sha256[:12]}...", f"{found[:12]}..."
             problems.append(f"clips.{i}.sha256={was}: {clip.file} has changed since (now {now}); put it back, or {_REMEDY}")
     return problems
 
 
-def _curated(manifest: Manifest, folder: Path) -> str:
-    """What to write in a sweep where clips were taken out on purpose: plain folders are read as they are, in the same split."""
-    laid = [clip for clip in manifest.clips if clip.file.startswith(f"{clip.split}/")]
-    left = {clip.split for clip in laid if (folder / clip.file).is_file()}
-    if "train" not in left:
-        return ""
-    held_out = f", held_out: {folder / 'held_out'}" if "held_out" in left else ""
-    return f"or, if you took it out on purpose, name what is left in the sweep, clips: {{path: {folder / 'train'}{held_out}}}, "
+def _forgetting(folder: Path) -> str:
+    return f"say that you took it out: `timbre-ray data forget {folder}`"
 
 
 def _words(error: Any) -> str:

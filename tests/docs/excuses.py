@@ -108,7 +108,10 @@ EXCUSED: dict[str, dict[str, Excuse]] = {
         **_not_played(
             SAME, "README.md", "timbre-ray init my-flute.yaml",
         ),
-        **_not_played(SAME, "docs/how-to/prepare-recordings.md", "timbre-ray data prepare songs/ --out clips/my_flute"),
+        **_not_played(
+            SAME, "docs/how-to/prepare-recordings.md", "timbre-ray data prepare songs/ --out clips/my_flute",
+            "timbre-ray data forget clips/my_flute",
+        ),
         **_not_played(
             SAME, "docs/storage.md", "timbre-ray status s3://bucket/prefix",
             "timbre-ray report mini-ablation --storage s3://bucket/prefix",

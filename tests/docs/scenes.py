@@ -153,6 +153,7 @@ RECORDINGS = Scene(
         "timbre-ray data prepare songs/ --out clips/my_flute": Act(
             added=NO_FILTER, says=("3 songs to train on", "1 song held out"), writes=prepared("clips/my_flute", clips=4)
         ),
+        "timbre-ray data forget clips/my_flute": Act(says=("clips/my_flute: no clip is missing",)),
     },
 )
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from timbre_ray.cli import app
 from timbre_ray.clip_sets import find_files
-from timbre_ray.manifest import Clip, Dropped, Manifest, ManifestError, Song, read_manifest, write_manifest
+from timbre_ray.manifest import Clip, Dropped, Manifest, ManifestError, Song, forget_missing, read_manifest, write_manifest
 from timbre_ray.specs import ClipsSpec
 from timbre_ray.sweep import SweepError, load_sweep
 
@@ -114,19 +116,35 @@ def test_a_clip_that_has_changed_is_named(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-def test_clips_that_were_taken_out_on_purpose_leave_plain_folders_to_read(tmp_path: Path) -> None:
-    make(tmp_path)
+def test_clips_that_were_deleted_are_forgotten(tmp_path: Path) -> None:
+    before = make(tmp_path)
+    assert forget_missing(tmp_path) == ()
     (tmp_path / "train" / "a_000.flac").unlink()
+    remedy = f"put it back, or say that you took it out: `timbre-ray data forget {tmp_path}`"
     with pytest.raises(ManifestError) as caught:
         read_manifest(tmp_path)
-    spelled = f"clips: {{path: {tmp_path / 'train'}, held_out: {tmp_path / 'held_out'}}}"
-    remedy = "put it back, or, if you took it out on purpose, name what is left in the sweep"
-    assert f"clips.0.file='train/a_000.flac': no such file; {remedy}, {spelled}, or prepare" in str(caught.value)
-    files = find_files(ClipsSpec(**yaml.safe_load(spelled)["clips"]))
-    assert ([p.name for p in files.train], [p.name for p in files.held_out]) == (["a_001.flac"], ["b_002.flac"])
+    assert f"clips.0.file='train/a_000.flac': no such file; {remedy}" in str(caught.value)
+    assert forget_missing(tmp_path) == before.clips[:1]
     (tmp_path / "held_out" / "b_002.flac").unlink()
-    with pytest.raises(ManifestError, match=r"name what is left in the sweep, clips: \{path: .*/train\}, or prepare"):
-        read_manifest(tmp_path)
+    result = CliRunner().invoke(app, ["data", "forget", str(tmp_path)])
+    assert result.exit_code == 0 and "held_out/b_002.flac: forgotten" in result.output and "1 clip taken out of" in result.output
+    left = read_manifest(tmp_path)
+    assert left.clips == before.clips[1:2] and [song.split for song in left.songs] == ["train", None, None]
+    assert left.dropped[0] == before.dropped[0]
+    assert [(one.source, one.reason) for one in left.dropped[1:]] == [(s, "taken out by hand") for s in ("a.mp3", "b.wav")]
+
+
+def test_nothing_is_forgotten_where_more_is_wrong(tmp_path: Path) -> None:
+    make(tmp_path)
+    written = (tmp_path / "manifest.json").read_bytes()
+    (tmp_path / "train" / "a_000.flac").unlink()
+    (tmp_path / "held_out" / "b_002.flac").write_bytes(b"edited")
+    with pytest.raises(ManifestError, match=r"held_out/b_002\.flac has changed"):
+        forget_missing(tmp_path)
+    (tmp_path / "train" / "a_001.flac").unlink()
+    with pytest.raises(ManifestError, match="none has split='train', so there is nothing to learn from"):
+        forget_missing(tmp_path)
+    assert (tmp_path / "manifest.json").read_bytes() == written
 
 
 def sweep(tmp_path: Path, **clips: str) -> Path:

@@ -140,7 +140,7 @@ def test_a_prepared_folder_says_which_song_a_clip_is_of(tmp_path: Path) -> None:
     again = find_songs([("flute", prepared(songs, tmp_path / "again", clip_s=1.0))])
     assert {song.digest for song in again} == whole and len(again[0].files) > len(found[0].files)
     found[0].files[0].unlink()
-    with pytest.raises(DatasetError, match=r"manifest\.json: .*: no such file; put it back, .*or prepare the folder again"):
+    with pytest.raises(DatasetError, match=r"manifest\.json: .*: no such file; put it back, or say that you took it out"):
         find_songs([("flute", folder)])
     (folder / "manifest.json").write_text("{}")
     with pytest.raises(DatasetError, match=r"manifest\.json: .*prepare the folder again"):

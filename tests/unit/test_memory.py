@@ -30,9 +30,7 @@ class Cycle:
         self.itself = self
 
 
-def test_the_collector_rests_while_libraries_come_and_passes_over_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_collector_rests_while_libraries_come_and_passes_over_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "big_library.py").write_text("import gc\ncollected = gc.isenabled()\nkept = [[] for _ in range(100_000)]\n")
     (tmp_path / "broken_library.py").write_text("raise OSError('no such library')\n")

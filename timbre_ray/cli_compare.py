@@ -49,8 +49,7 @@ def _print(sides: Sides) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from timbre_ray.report.claims import number
-    from timbre_ray.report.textforms import interval_text
+    from timbre_ray.report.numbers import digits_beside, interval_text, number
 
     settings, scores, audio = (Table(box=None, pad_edge=False) for _ in range(3))
     for table, names in (
@@ -64,8 +63,9 @@ def _print(sides: Sides) -> None:
         settings.add_row(*row)
     for s in sides.scores:
         found = s.difference
-        differing = [number(found.mean, signed=True), interval_text(found.interval), str(found.num_pairs)]
-        scores.add_row(s.metric, number(s.left), number(s.right), *differing)
+        digits = digits_beside(found.interval)
+        differing = [number(found.mean, signed=True, digits=digits), interval_text(found.interval), found.pairs_text]
+        scores.add_row(s.metric, number(s.left, digits=digits), number(s.right, digits=digits), *differing)
     for a in sides.audio:
         audio.add_row(a.side, a.target, str(a.seed), a.prompt, str(a.folder or "not in the store"))
     console = Console(width=400)

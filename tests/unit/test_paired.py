@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -14,7 +16,7 @@ from tests.unit.test_report import null, planted, write_sweep
 from timbre_ray import report
 from timbre_ray.report import comparisons
 from timbre_ray.report.comparisons import Contrast
-from timbre_ray.report.paired import MANY_SEEDS, paired_difference
+from timbre_ray.report.paired import MANY_SEEDS, holm, paired_difference, paired_sides
 from timbre_ray.report.results import load
 
 TARGETS, NUM_SEEDS, NUM_ARMS, NUM_SWEEPS = ("one", "two"), 3, 5, 1000
@@ -51,9 +53,24 @@ def test_targets_weigh_alike_whatever_their_seeds() -> None:
 
 
 def test_one_seed_has_no_interval_and_no_verdict() -> None:
-    for differences in ({"one": [1.0], "two": [3.0]}, {"one": [1.0], "two": [3.0, 4.0, 5.0]}):
-        found = paired_difference(by_pair(differences))
-        assert (found.interval, found.p_value, found.num_more_seeds(1.0), found.is_constant) == (None, None, None, False)
+    found = paired_difference(by_pair({"one": [1.0], "two": [3.0]}))
+    assert (found.interval, found.p_value, found.num_more_seeds(1.0), found.is_constant) == (None, None, None, False)
+    assert (found.mean, found.left_out) == (2.0, ())
+
+
+def test_a_target_of_one_seed_takes_no_interval_from_the_others() -> None:
+    found, alone = (paired_difference(by_pair(d)) for d in ({"one": [1.0], "two": [3.0, 4.0, 5.0]}, {"two": [3.0, 4.0, 5.0]}))
+    assert found == dataclasses.replace(alone, left_out=("one",))
+    assert found.interval and found.pairs_text == "3, without one: one seed"
+    left = pd.Series({("one", 0): 7.0, ("two", 0): 1.0, ("two", 1): 2.0}).rename_axis(["target", "seed"])
+    assert paired_sides(left, left * 2)[1:] == (1.5, 3.0), "the means are of what is compared"
+    assert paired_sides(left, left.iloc[:0]) is None
+
+
+def test_holm_is_the_textbooks() -> None:
+    """Holm 1979: 0.01, 0.04, 0.03, 0.005 -> 0.03, 0.06, 0.06, 0.02."""
+    assert holm([0.01, 0.04, None, 0.03, 0.005]) == pytest.approx([0.03, 0.06, None, 0.06, 0.02], nan_ok=True)
+    assert holm([]) == [] and holm([0.7, 0.9]) == [1.0, 1.0]
 
 
 def test_seeds_that_agree_prove_nothing() -> None:

@@ -19,7 +19,8 @@ from tests.unit.test_scorer import publish, request, shipped
 from timbre_ray import cli, recheck, report
 from timbre_ray.evaluate.scorer import compute_floor, score_clips
 from timbre_ray.ledger import Ledger
-from timbre_ray.report import claims, spread
+from timbre_ray.report import spread
+from timbre_ray.report.numbers import number
 from timbre_ray.report.paired import paired_difference
 from timbre_ray.specs import ClipsSpec, EvaluateSpec, TrialSpec, as_dict
 from timbre_ray.store import Store
@@ -160,7 +161,7 @@ def test_the_report_shows_the_interval_and_every_clip(here: Path) -> None:
     assert "## Clips that stand apart" in text and 'id="clips"' in (here / "reports/small/index.html").read_text()
     stored = [json.loads(path.read_text()) for path in here.glob("store/artifacts/score/*/scores.json")]
     for scores in stored:
-        low, high = (claims.number(value) for value in scores["intervals"]["kad_held_out"])
+        low, high = (number(value) for value in scores["intervals"]["kad_held_out"])
         assert f"{low} to {high}" in text
     with (here / "reports/small/tables/clips.csv").open() as file:
         written = sorted(float(row["fad_held_out"]) for row in csv.DictReader(file))

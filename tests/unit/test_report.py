@@ -168,10 +168,10 @@ def test_interval_is_the_paired_t_interval(tmp_path: Path) -> None:
 
     results = load(write_sweep(tmp_path, scores, targets=("chinese_flute_v1",))[0])
     comparison = claims.teacher_forcing_lowers_fad(results).comparisons[0]
-    assert comparison.num_pairs == 3
-    assert comparison.difference == pytest.approx(-2.0)  # -1, -2, -3
+    found = comparison.difference
+    assert found.num_pairs == 3 and found.mean == pytest.approx(-2.0)  # -1, -2, -3
     half = 4.302652729911275 / 3**0.5  # t(0.975, 2) times sd 1 over root 3
-    assert comparison.interval == pytest.approx((-2.0 - half, -2.0 + half))
+    assert found.interval == pytest.approx((-2.0 - half, -2.0 + half))
     assert comparison.outcome == "cannot be told apart"
 
 
@@ -390,7 +390,9 @@ def test_a_grid_over_other_settings_keeps_them_apart(tmp_path: Path) -> None:
     for rate in (1e-5, 1e-4):
         ledger.write_trial({**record, "trial_id": f"base-{rate}", "point": {**record["point"], "dreambooth.lr": rate}})
     (folder / "trials" / f"{record['trial_id']}.json").unlink()
-    assert [arm.label for arm in load(folder).arms] == ["base (dreambooth.lr=0.0001)", "base (dreambooth.lr=1e-05)"]
+    labels = ["base (dreambooth.lr=1e-05)", "base (dreambooth.lr=0.0001)"]
+    ledger.write_sweep({**ledger.sweep(), "planned": ["base-1e-05", "base-0.0001"]})
+    assert [arm.label for arm in load(folder).arms] == labels, "as the sweep plans them"
 
 
 def test_neither_torch_nor_ray_is_imported(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 
+from timbre_ray.report.numbers import NOTHING
 from timbre_ray.report.results import Results, flat
-from timbre_ray.report.textforms import NOTHING
 
 HEADERS = ("arm", "teacher forcing", "method", "what else differs")
 OWN_COLUMN = frozenset({"teacher.epochs", "dreambooth.method"})

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from timbre_ray.report.claims import number
 from timbre_ray.report.effects import SCORES, score_name
+from timbre_ray.report.numbers import NOTHING, digits_beside, number
 from timbre_ray.report.paired import paired_difference
 from timbre_ray.report.results import Results
 from timbre_ray.report.tables import FLOOR_LABEL, UNTOUCHED_LABEL, RowKind
-from timbre_ray.report.textforms import NOTHING
 
 HEADERS = ("mean", "95 % interval", "seeds", "clips")
 MAX_LINES = 1000
@@ -41,8 +40,10 @@ class Line:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        interval = f"{number(self.interval[0])} to {number(self.interval[1])}" if self.interval else NOTHING
-        return number(self.mean), interval, str(self.num_seeds) if self.num_seeds else NOTHING, str(self.num_clips)
+        digits = digits_beside(self.interval)
+        ends = [number(end, digits=digits) for end in self.interval or ()]
+        seeds = str(self.num_seeds) if self.num_seeds else NOTHING
+        return number(self.mean, digits=digits), " to ".join(ends) or NOTHING, seeds, str(self.num_clips)
 
 
 def gather(results: Results) -> tuple[Line, ...]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-import pandas as pd
-
-from timbre_ray.report.paired import paired_difference
+from timbre_ray.report.likeness import clips_apart, last_steps_apart, settings_apart
+from timbre_ray.report.numbers import digits_beside, interval_text, number
+from timbre_ray.report.paired import CONFIDENCE, PairedDifference, holm, paired_sides
 from timbre_ray.report.results import Arm, Results
 
 Verdict = Literal["holds", "does not hold", "cannot be told apart", "not measured"]
@@ -15,13 +16,15 @@ Wanted = Literal["lower", "higher", "not_higher", "shown"]
 MARGIN_SHARE = 0.10
 """To call a score level, a rise of this share of the reference’s mean must be ruled out; that no rise was seen is not enough."""
 RULE = (
-    "Scores are compared in pairs of the same target and the same seed. A difference counts as shown where the 95 % "
-    "interval of its mean (Student’s t over seeds, each over all targets, which weigh alike) excludes zero. “Level” or "
-    "“not raised” counts as shown where the interval reaches zero or less and rules out a rise by a tenth of the "
-    "reference’s mean. A claim holds where every part of it is shown, does not hold where one part is shown to be the other "
-    "way, and otherwise cannot be told apart. One seed has no interval, nor has a difference that is the same at every seed, "
-    "as ranks often are: there is nothing to judge it by. The intervals speak of other seeds on these recordings, with the same "
-    "noise of the evaluated clips, not of other instruments, and are not corrected for their number."
+    "Scores are compared in pairs of the same target and the same seed, of arms that differ in nothing but what the claim is "
+    "about. A difference counts as shown where the 95 % interval of its mean (Student’s t over seeds, each over all targets, "
+    "which weigh alike) excludes zero. “Level” or “not raised” counts as shown where the interval rules out a rise by a tenth of "
+    "the reference’s mean. A claim holds where every part of it is shown. It does not hold where one part is shown to be the "
+    "other way, tested at 5 % for all parts of the claim together (Holm): the more parts, the more of them are the other way by "
+    "chance. Otherwise it cannot be told apart. One seed has no interval, nor has a difference that is the same at every seed, "
+    "as ranks often are: there is nothing to judge it by. Distances of different numbers of clips are not judged. The intervals "
+    "speak of other seeds on these recordings, with the same noise of the evaluated clips, not of other instruments, and are not "
+    "corrected for their number."
 )
 FAD, DUET_RANK, PIANO = "fad_held_out", "duet_partner_rank", "partner_confidence"
 METRIC_NAMES = {
@@ -57,27 +60,27 @@ class Comparison:
     right: str
     left_mean: float
     right_mean: float
-    difference: float
-    """Mean of left minus right over the pairs."""
-    interval: tuple[float, float] | None
-    """95 % interval of the mean difference; None for one seed, and where all seeds agree."""
-    num_pairs: int
-    by_target: tuple[tuple[str, float], ...]
-    """Mean difference on each target."""
-    is_constant: bool = False
-    """The same at every seed."""
+    difference: PairedDifference
+    """Left minus right."""
+    clips_apart: str
+    """In words where the two are distances of different numbers of clips; they get no verdict."""
+    last_steps_apart: str
+    """In words where the two were trained for different lengths."""
+    p_corrected: float | None = None
+    """Two-sided, of no difference, corrected over the votes of the claim; None where there is no test."""
 
     @property
     def outcome(self) -> Verdict:
-        if self.interval is None:
+        if self.difference.interval is None or self.clips_apart:
             return "cannot be told apart"
-        low, high = self.interval
-        if self.wanted == "not_higher":
-            margin = MARGIN_SHARE * abs(self.right_mean)
-            return "does not hold" if low > 0 else "holds" if high < margin else "cannot be told apart"
+        low, high = self.difference.interval
+        margin = MARGIN_SHARE * abs(self.right_mean) if self.wanted == "not_higher" else 0.0
         if self.wanted == "higher":
             low, high = -high, -low
-        return "holds" if high < 0 else "does not hold" if low > 0 else "cannot be told apart"
+        if high < margin:
+            return "holds"
+        is_refuted = low > 0 and self.p_corrected is not None and self.p_corrected < 1 - CONFIDENCE
+        return "does not hold" if is_refuted else "cannot be told apart"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,40 +94,28 @@ class Judgement:
 
 def compare(results: Results, metric: str, wanted: Wanted, left: Side, right: Side) -> Comparison | None:
     """Left minus right over the pairs that both have; None where there is no pair."""
-    one = results.values(left.arm.label, metric, step=left.step)
-    other = results.values(right.arm.label, metric, step=right.step)
-    pairs = pd.concat({"left": one, "right": other}, axis=1, join="inner")
-    if pairs.empty:
+    places = (left.arm.label, left.step), (right.arm.label, right.step)
+    found = paired_sides(*(results.values(label, metric, step=step) for label, step in places))
+    if found is None:
         return None
-    means = pairs.groupby(level="target").mean().mean()  # targets weigh alike, as in the difference
-    found = paired_difference((pairs["left"] - pairs["right"]).to_dict())
+    difference, left_mean, right_mean = found
     return Comparison(
-        metric=metric,
-        score=metric_name(metric, results.partner),
-        wanted=wanted,
-        left=left.text,
-        right=right.text,
-        left_mean=float(means["left"]),
-        right_mean=float(means["right"]),
-        difference=found.mean,
-        interval=found.interval,
-        num_pairs=found.num_pairs,
-        by_target=found.by_target,
-        is_constant=found.is_constant,
-    )
+        metric=metric, score=metric_name(metric, results.partner), wanted=wanted, left=left.text, right=right.text,
+        left_mean=left_mean, right_mean=right_mean, difference=difference, clips_apart=clips_apart(results, metric, places),
+        last_steps_apart=last_steps_apart(results, metric, places),
+    )  # fmt: skip
 
 
 def judge_all(results: Results) -> tuple[Judgement, ...]:
-    """None of a search: two of its points differ in more than what a claim is about."""
+    """Each claim, at each point of a grid over more than targets and seeds. None of a search: two of its points differ in more
+    than what a claim is about.
+    """
     if results.is_search:
         return ()
-    return (
-        teacher_forcing_lowers_fad(results),
-        direct_loses_the_piano(results),
-        prior_brings_the_piano_back(results),
-        lora_lies_between(results),
-        mixclass_with_teacher_is_best(results),
-    )
+    if len(results.points) == 1:
+        return tuple(judge(results) for judge in CLAIMS)
+    found = [(point, judge(results.at(point))) for judge in CLAIMS for point in results.points]
+    return tuple(dataclasses.replace(one, claim=f"At {point}: {one.claim}") for point, one in found)
 
 
 def teacher_forcing_lowers_fad(results: Results) -> Judgement:
@@ -133,39 +124,40 @@ def teacher_forcing_lowers_fad(results: Results) -> Judgement:
     claim = f"Teacher forcing lowers FAD at step{'s' if len(early) > 1 else ''} {at}."
     taught, plain = results.find_arm("direct", teacher=True), results.find_arm("direct", teacher=False)
     if taught is None or plain is None:
-        return _not_measured(claim, "direct Dreambooth with and without teacher forcing")
+        return _not_measured(results, claim, "direct Dreambooth with and without teacher forcing")
     sides = [(Side(arm=taught, step=step), Side(arm=plain, step=step)) for step in early]
-    return _judge(claim, [compare(results, FAD, "lower", *pair) for pair in sides])
+    return _judge(results, claim, [compare(results, FAD, "lower", *pair) for pair in sides], taught, plain)
 
 
 def direct_loses_the_piano(results: Results) -> Judgement:
     claim = f"Direct Dreambooth loses the {results.partner}."
     plain = results.find_arm("direct", teacher=False)
     if plain is None:
-        return _not_measured(claim, "direct Dreambooth without teacher forcing")
+        return _not_measured(results, claim, "direct Dreambooth without teacher forcing")
     end, start = Side(arm=plain), Side(arm=plain, step=0)
-    return _judge(claim, [compare(results, PIANO, "lower", end, start), compare(results, DUET_RANK, "higher", end, start)])
+    votes = [compare(results, PIANO, "lower", end, start), compare(results, DUET_RANK, "higher", end, start)]
+    return _by_votes(claim, votes)
 
 
 def prior_brings_the_piano_back(results: Results) -> Judgement:
     claim = f"Prior preservation brings the {results.partner} back without raising FAD."
     prior, plain = results.find_arm("prior", teacher=False), results.find_arm("direct", teacher=False)
     if prior is None or plain is None:
-        return _not_measured(claim, "direct and prior Dreambooth without teacher forcing")
+        return _not_measured(results, claim, "direct and prior Dreambooth without teacher forcing")
     sides = Side(arm=prior), Side(arm=plain)
     votes = [compare(results, PIANO, "higher", *sides), compare(results, FAD, "not_higher", *sides)]
-    return _judge(claim, [*votes, compare(results, DUET_RANK, "shown", *sides)])
+    return _judge(results, claim, [*votes, compare(results, DUET_RANK, "shown", *sides)], prior, plain)
 
 
 def lora_lies_between(results: Results) -> Judgement:
     claim = f"LoRA keeps more of the {results.partner} than direct Dreambooth and less than prior preservation."
     lora, plain, prior = (results.find_arm(method, teacher=False) for method in ("lora", "direct", "prior"))
     if lora is None or plain is None or prior is None:
-        return _not_measured(claim, "direct, prior and lora without teacher forcing")
+        return _not_measured(results, claim, "direct, prior and lora without teacher forcing")
     above, below = (Side(arm=lora), Side(arm=plain)), (Side(arm=lora), Side(arm=prior))
     votes = [compare(results, PIANO, "higher", *above), compare(results, PIANO, "lower", *below)]
     shown = [compare(results, metric, "shown", *sides) for metric in (FAD, DUET_RANK) for sides in (above, below)]
-    return _judge(claim, [*votes, *shown])
+    return _judge(results, claim, [*votes, *shown], lora, plain, prior)
 
 
 def mixclass_with_teacher_is_best(results: Results) -> Judgement:
@@ -173,20 +165,46 @@ def mixclass_with_teacher_is_best(results: Results) -> Judgement:
     mixed = results.find_arm("mixclass_prior", teacher=True)
     others = [arm for arm in results.arms if arm != mixed]
     if mixed is None or not others:
-        return _not_measured(claim, "mixclass-prior with teacher forcing, and other arms")
+        return _not_measured(results, claim, "mixclass-prior with teacher forcing, and other arms")
     sides = [(Side(arm=mixed), Side(arm=other)) for other in others]
-    return _judge(claim, [compare(results, metric, "not_higher", *pair) for metric in (FAD, DUET_RANK) for pair in sides])
+    found = [compare(results, metric, "not_higher", *pair) for metric in (FAD, DUET_RANK) for pair in sides]
+    judgement = _by_votes(claim, [*found, *[None] * 2 * len(results.not_begun)])
+    apart = _apart(results, mixed, others)  # it ranks the arms as they are, but a reader must know
+    note = f" The arms also differ in {apart}." if apart else ""
+    return dataclasses.replace(judgement, sentence=judgement.sentence + note)
 
 
-def _not_measured(claim: str, needed: str) -> Judgement:
-    return Judgement(
-        claim=claim, verdict="not measured", sentence=f"This sweep has no arms for it; it needs {needed}.", comparisons=()
-    )
+CLAIMS: tuple[Callable[[Results], Judgement], ...] = (
+    teacher_forcing_lowers_fad,
+    direct_loses_the_piano,
+    prior_brings_the_piano_back,
+    lora_lies_between,
+    mixclass_with_teacher_is_best,
+)
 
 
-def _judge(claim: str, found: list[Comparison | None]) -> Judgement:
+def _not_measured(results: Results, claim: str, needed: str) -> Judgement:
+    waiting = ", ".join(results.not_begun)
+    why = f"It needs {needed}; not begun yet: {waiting}." if waiting else f"This sweep has no arms for it; it needs {needed}."
+    return Judgement(claim=claim, verdict="not measured", sentence=why, comparisons=())
+
+
+def _judge(results: Results, claim: str, found: list[Comparison | None], arm: Arm, *others: Arm) -> Judgement:
+    """``arm`` is held against the others, which may differ from it in nothing but what the claim is about."""
+    judgement, apart = _by_votes(claim, found), _apart(results, arm, others)
+    if not apart or not judgement.comparisons:
+        return judgement
+    why = f"Its arms differ in more than what it is about ({apart}), so nothing is known of it alone. "
+    return dataclasses.replace(judgement, verdict="not measured", sentence=why + judgement.sentence)
+
+
+def _apart(results: Results, arm: Arm, others: Sequence[Arm]) -> str:
+    return "; ".join(dict.fromkeys(words for other in others for words in settings_apart(results, arm, other)))
+
+
+def _by_votes(claim: str, found: list[Comparison | None]) -> Judgement:
     """All parts must hold; one part the other way round settles it."""
-    comparisons = tuple(c for c in found if c is not None)
+    comparisons = _corrected([c for c in found if c is not None])
     votes = [c for c in comparisons if c.wanted != "shown"]
     num_missing = sum(c is None for c in found)
     if not votes:
@@ -202,6 +220,11 @@ def _judge(claim: str, found: list[Comparison | None]) -> Judgement:
     return Judgement(claim=claim, verdict=verdict, sentence=_sentence(votes, num_missing), comparisons=comparisons)
 
 
+def _corrected(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
+    p_values = holm([c.difference.p_value if c.wanted != "shown" else None for c in comparisons])
+    return tuple(dataclasses.replace(c, p_corrected=p) for c, p in zip(comparisons, p_values, strict=True))
+
+
 def _sentence(votes: list[Comparison], num_missing: int) -> str:
     """Few comparisons are each told; of many, those that spoke against and how many held."""
     told = votes
@@ -210,7 +233,7 @@ def _sentence(votes: list[Comparison], num_missing: int) -> str:
         held = sum(c.outcome == "holds" for c in votes)
         parts.append(f"Of {len(votes)} comparisons, {held} show it")
         against = [c for c in votes if c.outcome == "does not hold"]
-        told = against or sorted((c for c in votes if c.outcome != "holds"), key=lambda c: c.difference, reverse=True)[:1]
+        told = against or sorted((c for c in votes if c.outcome != "holds"), key=lambda c: c.difference.mean, reverse=True)[:1]
         if told:
             parts[-1] += "; against it" if against else "; the least certain"
     text = "; ".join(describe(c) for c in told)
@@ -221,19 +244,10 @@ def _sentence(votes: list[Comparison], num_missing: int) -> str:
 
 
 def describe(c: Comparison) -> str:
-    sign = "−" if c.difference < 0 else "+"
-    pairs = f"{c.num_pairs} pair{'s' if c.num_pairs > 1 else ''}"
-    spread = (
-        f"95 % interval {number(c.interval[0], signed=True)} to {number(c.interval[1], signed=True)}, {pairs}"
-        if c.interval
-        else f"{pairs}, the same at every seed" * c.is_constant or pairs
-    )
-    change = f"{sign}{number(abs(c.difference))}"
-    return f"{c.score} is {number(c.left_mean)} for {c.left} against {number(c.right_mean)} for {c.right}: {change} ({spread})"
-
-
-def number(value: float, *, signed: bool = False) -> str:
-    """Two decimals, three below one tenth; a true minus sign."""
-    digits = 3 if 0 < abs(value) < 0.1 else 2
-    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
-    return text.replace("-", "−")
+    found, digits = c.difference, digits_beside(c.difference.interval)
+    pairs = f"{found.num_pairs} pair{'s' * (found.num_pairs > 1)}{found.pairs_text.removeprefix(str(found.num_pairs))}"
+    told = [f"95 % interval {interval_text(found.interval)}"] if found.interval else []
+    told += [pairs, *["the same at every seed"] * found.is_constant, *filter(None, (c.clips_apart, c.last_steps_apart))]
+    sides = [f"{number(mean, digits=digits)} for {name}" for mean, name in ((c.left_mean, c.left), (c.right_mean, c.right))]
+    change = number(found.mean, signed=True, digits=digits)
+    return f"{c.score} is {sides[0]} against {sides[1]}: {change} ({', '.join(told)})"

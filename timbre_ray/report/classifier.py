@@ -9,7 +9,8 @@ from typing import Any
 
 from timbre_ray.evaluate.classification import Evaluation, Measures
 from timbre_ray.report.confusion import draw_confusion
-from timbre_ray.report.textforms import NOTHING, escape_markdown
+from timbre_ray.report.numbers import NOTHING
+from timbre_ray.report.textforms import escape_markdown
 
 SONGS_NOTE = (
     "Classes from folders of songs are split by song, not by instrument: one instrument may sound in training and test. They are "

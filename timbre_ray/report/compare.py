@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from timbre_ray.report.paired import PairedDifference, paired_difference
+from timbre_ray.report.paired import PairedDifference, paired_sides
 from timbre_ray.report.results import Results, flat
 from timbre_ray.store import Store
 
@@ -99,9 +99,9 @@ def _scores(left: dict[Place, Any], right: dict[Place, Any], shared: Sequence[Pl
         pairs = pd.DataFrame({place: (a[metric], b[metric]) for place, a, b in lines if metric in a and metric in b}).T
         if pairs.empty:
             continue
-        means = pairs.groupby(level=0).mean().mean()
-        difference = paired_difference((pairs[0] - pairs[1]).to_dict())
-        yield Score(metric=metric, left=float(means[0]), right=float(means[1]), difference=difference)
+        pairs.index.names = ["target", "seed"]
+        difference, left_mean, right_mean = paired_sides(pairs[0], pairs[1])
+        yield Score(metric=metric, left=left_mean, right=right_mean, difference=difference)
 
 
 def _last(trial: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -6,10 +6,10 @@ import dataclasses
 import difflib
 from typing import Literal
 
-import pandas as pd
-
-from timbre_ray.report.claims import DUET_RANK, FAD, PIANO, metric_name, number
-from timbre_ray.report.paired import MANY_SEEDS, POWER, PairedDifference, adjusted, paired_difference
+from timbre_ray.report.claims import DUET_RANK, FAD, PIANO, metric_name
+from timbre_ray.report.likeness import clips_apart, last_steps_apart
+from timbre_ray.report.numbers import digits_beside, number
+from timbre_ray.report.paired import MANY_SEEDS, POWER, PairedDifference, adjusted, paired_sides
 from timbre_ray.report.results import Results
 
 Verdict = Literal["better", "worse", "level", "cannot be told apart"]
@@ -33,15 +33,22 @@ class Contrast:
     """Differences below it do not matter, in the score's own unit."""
     p_adjusted: float | None
     """Benjamini and Hochberg over all contrasts of the report; None where there is no test."""
+    clips_apart: str = ""
+    """In words where the two are distances of different numbers of clips; they get no verdict."""
+    last_steps_apart: str = ""
+    """In words where the two were trained for different lengths."""
 
     @property
     def verdict(self) -> Verdict:
+        if self.clips_apart:
+            return "cannot be told apart"
         lower = LOWER_IS_BETTER[self.metric]
         return judged(self.difference, margin=self.margin, p_adjusted=self.p_adjusted, lower_is_better=lower)
 
     @property
     def verdict_text(self) -> str:
-        return self.verdict + more_seeds(self.difference, self.margin, self.verdict)
+        why = f": {self.clips_apart}" if self.clips_apart else more_seeds(self.difference, self.margin, self.verdict)
+        return self.verdict + why + (f" ({self.last_steps_apart})" if self.last_steps_apart else "")
 
 
 def judged(difference: PairedDifference, *, margin: float, p_adjusted: float | None, lower_is_better: bool) -> Verdict:
@@ -73,10 +80,19 @@ def more_seeds(difference: PairedDifference, margin: float, verdict: Verdict) ->
 class Contrasts:
     baseline: str | None
     """None where nothing is compared."""
+    instead_of: str | None
+    """The sweep's first arm, where that has no finished trial and ``baseline`` stands in for it."""
     margin_share: float
     partner: str
     """What the scores' names call the instrument whose survival is measured."""
     found: tuple[Contrast, ...]
+
+    @property
+    def stands_in(self) -> str:
+        """What to say where the baseline is not the sweep's first arm for want of a finished trial; else empty."""
+        if not self.instead_of:
+            return ""
+        return f"No trial of {self.instead_of}, the sweep’s first arm, has finished; {self.baseline} stands in for it."
 
     @property
     def rule(self) -> str:
@@ -103,11 +119,17 @@ def contrast_all(results: Results, *, baseline: str | None = None, margin: float
         near = difflib.get_close_matches(baseline, finished, n=1)
         raise ValueError(f"baseline={baseline!r}: no such arm with a finished trial; " + _choices(near, finished))
     if len(finished) < 2 or (results.is_search and baseline is None):
-        return Contrasts(baseline=None, margin_share=margin, partner=results.partner, found=())
+        return Contrasts(baseline=None, instead_of=None, margin_share=margin, partner=results.partner, found=())
     base = baseline or finished[0]
     drafts = [_contrast(results, metric, arm, base, margin) for metric in LOWER_IS_BETTER for arm in finished if arm != base]
     found = _corrected([draft for draft in drafts if draft is not None])
-    return Contrasts(baseline=base, margin_share=margin, partner=results.partner, found=found)
+    instead_of = None if baseline else _stands_in_for(results, base)
+    return Contrasts(baseline=base, instead_of=instead_of, margin_share=margin, partner=results.partner, found=found)
+
+
+def _stands_in_for(results: Results, base: str) -> str | None:
+    first = next(iter(results.sweep.get("arms", ())), None)
+    return first if any(arm.label == base and first not in (None, arm.name) for arm in results.arms) else None
 
 
 def _choices(near: list[str], finished: list[str]) -> str:
@@ -116,21 +138,16 @@ def _choices(near: list[str], finished: list[str]) -> str:
 
 def _contrast(results: Results, metric: str, arm: str, baseline: str, margin: float) -> Contrast | None:
     """Without correction; None where the two share no pair."""
-    sides = {"arm": results.values(arm, metric, step=None), "baseline": results.values(baseline, metric, step=None)}
-    pairs = pd.concat(sides, axis=1, join="inner")
-    if pairs.empty:
+    places = (arm, None), (baseline, None)
+    found = paired_sides(*(results.values(label, metric, step=step) for label, step in places))
+    if found is None:
         return None
-    means = pairs.groupby(level="target").mean().mean()  # targets weigh alike, as in the difference
+    difference, arm_mean, baseline_mean = found
     return Contrast(
-        metric=metric,
-        arm=arm,
-        baseline=baseline,
-        arm_mean=float(means["arm"]),
-        baseline_mean=float(means["baseline"]),
-        difference=paired_difference((pairs["arm"] - pairs["baseline"]).to_dict()),
-        margin=margin * abs(float(means["baseline"])),
-        p_adjusted=None,
-    )
+        metric=metric, arm=arm, baseline=baseline, arm_mean=arm_mean, baseline_mean=baseline_mean, difference=difference,
+        margin=margin * abs(baseline_mean), p_adjusted=None, clips_apart=clips_apart(results, metric, places),
+        last_steps_apart=last_steps_apart(results, metric, places),
+    )  # fmt: skip
 
 
 def _corrected(drafts: list[Contrast]) -> tuple[Contrast, ...]:
@@ -146,10 +163,16 @@ def sentence(contrasts: Contrasts) -> str | None:
     for metric in LOWER_IS_BETTER:
         own = [c for c in contrasts.found if c.metric == metric]
         told = [
-            f"{verdict} {', '.join(f'{c.arm} ({number(c.difference.mean, signed=True)})' for c in own if c.verdict == verdict)}"
+            f"{verdict} {', '.join(_told(c) for c in own if c.verdict == verdict)}"
             for verdict in ("better", "worse")
             if any(c.verdict == verdict for c in own)
         ]
         if own:
             parts.append(f"{metric_name(metric, contrasts.partner)}: {', '.join(told) or 'none better or worse'}")
-    return f"Against {contrasts.baseline} at the last step: {'; '.join(parts)}."
+    absent = f" (no trial of {contrasts.instead_of} has finished)" if contrasts.instead_of else ""
+    return f"Against {contrasts.baseline}{absent} at the last step: {'; '.join(parts)}."
+
+
+def _told(c: Contrast) -> str:
+    change = number(c.difference.mean, signed=True, digits=digits_beside(c.difference.interval))
+    return f"{c.arm} ({', '.join(filter(None, (change, c.last_steps_apart)))})"

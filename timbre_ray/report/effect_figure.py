@@ -9,11 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from timbre_ray.report.claims import number
 from timbre_ray.report.effect_forms import by_score
 from timbre_ray.report.effects import Effect, Effects
 from timbre_ray.report.figures import FAINT, INK, LABEL_PT, SERIES, WIDTH_IN, Drawing, as_svg, rc
-from timbre_ray.report.textforms import interval_text
+from timbre_ray.report.numbers import interval_text
 
 ROW_IN, MARGINS_IN = 0.3, (0.12, 0.62)
 """Height of a line; what is left free above and below the lines."""
@@ -54,7 +53,7 @@ def _forest(score: str, effects: Sequence[Effect]) -> Drawing:
 
 
 def _in_words(effect: Effect) -> str:
-    return f"{effect.name}: {number(effect.difference.mean, signed=True)} ({interval_text(effect.difference.interval)})"
+    return f"{effect.name}: {effect.change_text} ({interval_text(effect.difference.interval)})"
 
 
 def _draw(axes: Axes, effects: Sequence[Effect]) -> None:

@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from timbre_ray.report.claims import METRIC_NAMES, number
+from timbre_ray.report.claims import METRIC_NAMES
 from timbre_ray.report.effects import Effect, Effects
-from timbre_ray.report.textforms import NOTHING, escape_latex, escape_markdown, interval_text, p_text, write_lines
+from timbre_ray.report.numbers import NOTHING, digits_beside, interval_text, number, p_text
+from timbre_ray.report.textforms import escape_latex, escape_markdown, write_lines
 
 TITLE = "Effects of the factors"
 HEADERS = ("effect", "off", "on", "difference", "95 % interval", "p, corrected", "pairs", "verdict")
@@ -26,8 +27,8 @@ def by_score(effects: Effects, *, of_figures: bool) -> list[tuple[str, list[Effe
 def cells(effect: Effect) -> tuple[str, ...]:
     found = effect.difference
     p = NOTHING if effect.p_adjusted is None else p_text(effect.p_adjusted)
-    means = number(effect.off), number(effect.on), number(found.mean, signed=True)
-    return effect.name, *means, interval_text(found.interval), p, str(found.num_pairs), effect.verdict_text
+    means = (number(mean, digits=digits_beside(found.interval)) for mean in (effect.off, effect.on))
+    return effect.name, *means, effect.change_text, interval_text(found.interval), p, found.pairs_text, effect.verdict_text
 
 
 def markdown(effects: Effects) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from timbre_ray.report.claims import METRIC_NAMES, number
+from timbre_ray.report.claims import METRIC_NAMES
 from timbre_ray.report.comparisons import DEFAULT_MARGIN, FALSE_DISCOVERY_RATE, Verdict, judged, more_seeds
+from timbre_ray.report.numbers import digits_beside, number
 from timbre_ray.report.paired import POWER, PairedDifference, adjusted, effects_of, paired_difference
 from timbre_ray.report.results import Results
 
@@ -62,6 +63,10 @@ class Effect:
         return TIMES.join(self.factors)
 
     @property
+    def change_text(self) -> str:
+        return number(self.difference.mean, signed=True, digits=digits_beside(self.difference.interval))
+
+    @property
     def verdict(self) -> Verdict:
         lower = SCORES[self.metric.partition("/")[0]][1]
         return judged(self.difference, margin=self.margin, p_adjusted=self.p_adjusted, lower_is_better=lower)
@@ -105,7 +110,7 @@ class Effects:
     def _of(self, metric: str) -> str:
         own = [effect for effect in self.found if effect.metric == metric]
         shown = [e for e in own if e.verdict in ("better", "worse")]
-        told = "; ".join(f"{e.name} {number(e.difference.mean, signed=True)}, {e.verdict_text}" for e in shown)
+        told = "; ".join(f"{e.name} {e.change_text}, {e.verdict_text}" for e in shown)
         return f"{own[0].score[:1].upper()}{own[0].score[1:]}: {told or 'no effect is shown'}." if own else ""
 
 
@@ -159,14 +164,15 @@ def _effect(
     pairs = sides[whole].groupby(level=["target", "seed"]).mean()
     if pairs.empty:
         return None
-    means = pairs.groupby(level="target").mean().mean()
+    difference = paired_difference((pairs["on"] - pairs["off"]).to_dict())
+    means = pairs.groupby(level="target").mean().loc[[target for target, _ in difference.by_target]].mean()
     return Effect(
         metric=metric,
         score=score,
         factors=of,
         off=float(means["off"]),
         on=float(means["on"]),
-        difference=paired_difference((pairs["on"] - pairs["off"]).to_dict()),
+        difference=difference,
         margin=margin * abs(float(means["level"])),
         p_adjusted=None,
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from timbre_ray.report import arm_settings, effect_forms, importances, pareto, spread, summary
-from timbre_ray.report.claims import RULE, Comparison, Judgement, metric_name, number
+from timbre_ray.report.claims import RULE, Comparison, Judgement, metric_name
 from timbre_ray.report.comparisons import Contrast, Contrasts
 from timbre_ray.report.findings import Findings
 from timbre_ray.report.importances import Search
+from timbre_ray.report.numbers import digits_beside, interval_text, number, p_text
 from timbre_ray.report.results import Results
 from timbre_ray.report.spread import Spread
 from timbre_ray.report.tables import COMMON_NOTE
-from timbre_ray.report.textforms import escape_markdown, interval_text, markdown, p_text
+from timbre_ray.report.textforms import escape_markdown, markdown
 
 
 def render(findings: Findings, judgements: Sequence[Judgement]) -> str:
@@ -35,7 +36,7 @@ def render(findings: Findings, judgements: Sequence[Judgement]) -> str:
         parts += ["## Claims", *(_claim(judgement) for judgement in judgements), f"Rule: {RULE}"]
     if contrasts.found:
         parts.append(f"## Every arm against {escape_markdown(str(contrasts.baseline))}")
-        parts += [_contrast_table(contrasts), contrasts.rule]
+        parts += [*filter(None, [escape_markdown(contrasts.stands_in)]), _contrast_table(contrasts), contrasts.rule]
     parts.append("## Tables")
     parts += [summary.READING, COMMON_NOTE, *filter(None, [escape_markdown(summary.paper_note(findings))])]
     for table in findings.tables:
@@ -101,16 +102,20 @@ def _contrast_table(contrasts: Contrasts) -> str:
 
 
 def _contrast(c: Contrast, partner: str) -> str:
-    means = number(c.arm_mean), number(c.baseline_mean), number(c.difference.mean, signed=True)
+    digits = digits_beside(c.difference.interval)
+    means = [number(mean, digits=digits) for mean in (c.arm_mean, c.baseline_mean)]
+    means.append(number(c.difference.mean, signed=True, digits=digits))
     p = "–" if c.p_adjusted is None else p_text(c.p_adjusted)
     names = escape_markdown(metric_name(c.metric, partner)), escape_markdown(c.arm)
     cells = [*names, *means, interval_text(c.difference.interval), p]
-    return f"| {' | '.join([*cells, str(c.difference.num_pairs), c.verdict_text])} |"
+    return f"| {' | '.join([*cells, c.difference.pairs_text, c.verdict_text])} |"
 
 
 def _comparison(c: Comparison) -> str:
-    sides = [f"{escape_markdown(c.left)}: {number(c.left_mean)}", f"{escape_markdown(c.right)}: {number(c.right_mean)}"]
+    digits, found = digits_beside(c.difference.interval), c.difference
+    means = (c.left, c.left_mean), (c.right, c.right_mean)
+    sides = [f"{escape_markdown(name)}: {number(mean, digits=digits)}" for name, mean in means]
     outcome = "beside it" if c.wanted == "shown" else c.outcome
-    difference = [number(c.difference, signed=True), interval_text(c.interval), str(c.num_pairs)]
+    difference = [number(found.mean, signed=True, digits=digits), interval_text(found.interval), found.pairs_text]
     cells = [escape_markdown(c.score), *sides, *difference, outcome]
     return f"| {' | '.join(cells)} |"

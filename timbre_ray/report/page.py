@@ -15,6 +15,7 @@ from timbre_ray.report import (
     effect_figure,
     effect_forms,
     importances,
+    numbers,
     parallel,
     pareto,
     spread,
@@ -40,7 +41,7 @@ def render(findings: Findings, judgements: Sequence[Judgement], drawings: Sequen
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = claims.number
+    environment.filters["number"] = numbers.number
     environment.filters["verdict_class"] = summary.verdict_class
     return environment.get_template("page.html.j2").render(
         findings=findings,
@@ -68,6 +69,7 @@ def render(findings: Findings, judgements: Sequence[Judgement], drawings: Sequen
         script=Markup((_FOLDER / "page.js").read_text(encoding="utf-8")),
         summary=summary,
         claims=claims,
+        numbers=numbers,
         forms=textforms,
         common_note=COMMON_NOTE,
         paper_header=COLUMN_HEADER,

@@ -15,6 +15,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
 from scipy import stats
 
 CONFIDENCE = 0.95
@@ -34,6 +35,13 @@ class PairedDifference:
     num_pairs: int
     by_target: tuple[tuple[str, float], ...]
     """Mean difference on each target."""
+    left_out: tuple[str, ...] = ()
+    """Targets of one seed where others have more: they have no spread, and would leave the others without an interval."""
+
+    @property
+    def pairs_text(self) -> str:
+        without = f", without {', '.join(self.left_out)}: one seed" if self.left_out else ""
+        return f"{self.num_pairs}{without}"
 
     @property
     def is_constant(self) -> bool:
@@ -94,11 +102,12 @@ def paired_difference(differences: Mapping[tuple[str, int], float]) -> PairedDif
 
     What the seeds differ by is told from each seed's part in the mean, over all targets at once (as cluster-robust errors are);
     with all targets at all seeds that is Student's t over the seeds' means. The target with fewest seeds decides the degrees of
-    freedom.
+    freedom; targets of one seed beside others with more are left out of everything.
     """
-    groups: dict[str, dict[int, float]] = {}
+    given: dict[str, dict[int, float]] = {}
     for (target, seed), value in differences.items():
-        groups.setdefault(target, {})[seed] = float(value)
+        given.setdefault(target, {})[seed] = float(value)
+    groups = {target: values for target, values in given.items() if len(values) > 1} or given
     means = {target: statistics.fmean(values.values()) for target, values in groups.items()}
     fewest, spread = min(map(len, groups.values())), None
     if fewest > 1:
@@ -113,9 +122,23 @@ def paired_difference(differences: Mapping[tuple[str, int], float]) -> PairedDif
         mean=statistics.fmean(means.values()),
         spread=spread,
         num_seeds=fewest,
-        num_pairs=len(differences),
+        num_pairs=sum(map(len, groups.values())),
         by_target=tuple(means.items()),
+        left_out=tuple(target for target in given if target not in groups),
     )
+
+
+def paired_sides(left: pd.Series, right: pd.Series) -> tuple[PairedDifference, float, float] | None:
+    """Scores by (target, seed) -> left less right over the pairs that both have, and the means of either side over the targets
+    that count, which weigh alike. None where there is no pair.
+    """
+    pairs = pd.concat({"left": left, "right": right}, axis=1, join="inner")
+    if pairs.empty:
+        return None
+    found = paired_difference((pairs["left"] - pairs["right"]).to_dict())
+    by_target = pairs.groupby(level="target").mean()
+    means = by_target.loc[[target for target, _ in found.by_target]].mean()
+    return found, float(means["left"]), float(means["right"])
 
 
 def effects_of(design: str, arms: Mapping[str, Sequence[str]]) -> dict[tuple[str, ...], dict[str, float]]:
@@ -141,6 +164,16 @@ def effects_of(design: str, arms: Mapping[str, Sequence[str]]) -> dict[tuple[str
 
 def _sign(of: Sequence[str], on: Sequence[str]) -> int:
     return math.prod(1 if factor in on else -1 for factor in of)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction over those that are there: that any of them is below 0.05 by chance has a chance of 0.05."""
+    order = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    found: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, place) in enumerate(order):
+        largest = found[place] = max(largest, min(1.0, p * (len(order) - rank)))
+    return found
 
 
 def adjusted(p_values: Sequence[float | None]) -> list[float | None]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,10 @@ class Arm:
     """One row of the tables: an arm, or an arm at one point of a grid over more than targets and seeds."""
 
     label: str
+    name: str
+    """In the sweep's file."""
+    point: str
+    """The grid's settings that vary, in words; empty where none does."""
     method: str
     teacher: bool
     """GPT-2 was taught by AudioMAE before Dreambooth."""
@@ -92,6 +95,27 @@ class Results:
     def with_status(self, status: str) -> tuple[Mapping[str, Any], ...]:
         return tuple(trial for trial in self.trials if trial["status"] == status)
 
+    @functools.cached_property
+    def points(self) -> tuple[str, ...]:
+        """Of the grid over more than targets and seeds, in the sweep's order."""
+        return tuple(dict.fromkeys(arm.point for arm in self.arms))
+
+    def at(self, point: str) -> Results:
+        """What was found at one point of the grid."""
+        arms = tuple(arm for arm in self.arms if arm.point == point)
+        return dataclasses.replace(self, arms=arms, frame=self.frame[self.frame["arm"].isin([arm.label for arm in arms])])
+
+    @functools.cached_property
+    def not_begun(self) -> tuple[str, ...]:
+        """Names of the arms of which no trial is recorded yet."""
+        begun = {arm.name for arm in self.arms}
+        return tuple(str(name) for name in self.sweep.get("arms", ()) if name not in begun)
+
+    @functools.cached_property
+    def specs(self) -> Mapping[str, Mapping[str, Any]]:
+        """Label of an arm -> the spec of a trial of it; others differ in target and seed alone."""
+        return {self.labels[trial["trial_id"]]: trial["spec"] for trial in reversed(self.trials)}
+
     def find_arm(self, method: str, *, teacher: bool) -> Arm | None:
         return next((arm for arm in self.arms if arm.method == method and arm.teacher == teacher), None)
 
@@ -112,11 +136,14 @@ class Results:
     def _lines_of_scores(self) -> Mapping[tuple[str, str], np.ndarray]:
         return self.frame.groupby(["arm", "metric"]).indices
 
+    def lines(self, arm: str, step: int | None, metric: str) -> pd.DataFrame:
+        """The arm's lines of one metric at one step; None: each trial's last."""
+        frame = self.of_score(arm, metric)
+        return frame[frame["final"] if step is None else frame["step"] == step]
+
     def values(self, arm: str, metric: str, *, step: int | None) -> pd.Series:
         """Scores by (target, seed); ``step`` None: each trial's last step."""
-        frame = self.of_score(arm, metric)
-        at_step = frame["final"] if step is None else frame["step"] == step
-        return frame[at_step].set_index(["target", "seed"])["value"].sort_index()
+        return self.lines(arm, step, metric).set_index(["target", "seed"])["value"].sort_index()
 
 
 def load(folder: Path) -> Results:
@@ -170,42 +197,56 @@ def point_in_force(trial: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _labels(trials: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Trial -> its arm's name, with the grid's settings that vary within the arm and have no column of their own."""
-    keys: dict[str, set[str]] = defaultdict(set)
+    """Trial -> its arm's name, with the grid's settings that have no column of their own and differ between any two trials: also
+    of an arm that has begun at one point only.
+    """
+    found: dict[str, str] = {}
+    varying = _varying(trials)
     for trial in trials:
-        keys[trial["arm"]] |= trial.get("point", {}).keys() - POINT_KEYS_WITH_A_COLUMN
-    first: dict[tuple[str, str], Any] = {}
-    varying: dict[str, set[str]] = defaultdict(set)
-    for trial in trials:
-        arm, point = trial["arm"], trial.get("point", {})
-        varying[arm] |= {key for key in keys[arm] if first.setdefault((arm, key), point.get(key)) != point.get(key)}
-    return {trial["trial_id"]: _label(trial, varying[trial["arm"]]) for trial in trials}
+        point = _point(trial, varying)
+        found[trial["trial_id"]] = f"{trial['arm']} ({point})" if point else str(trial["arm"])
+    return found
 
 
-def _label(trial: Mapping[str, Any], varying: Collection[str]) -> str:
-    shown = [(key, value) for key, value in sorted(trial.get("point", {}).items()) if key in varying]
-    settings = [f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in shown]
-    return f"{trial['arm']} ({', '.join(settings)})" if settings else str(trial["arm"])
+def _varying(trials: Sequence[Mapping[str, Any]]) -> list[str]:
+    points = [trial.get("point", {}) for trial in trials]
+    keys = {key for point in points for key in point} - POINT_KEYS_WITH_A_COLUMN
+    return sorted(key for key in keys if any(point.get(key) != points[0].get(key) for point in points))
 
 
-def _places(trials: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any]) -> dict[str, float]:
-    """Trial -> where it comes in the tables: by its arm's place in the sweep; in a search by its last score, the best first."""
-    arms = list(sweep.get("arms", ()))
-    places = {t["trial_id"]: arms.index(t["arm"]) if t["arm"] in arms else len(arms) for t in trials}
+def _point(trial: Mapping[str, Any], varying: Sequence[str]) -> str:
+    point = trial.get("point", {})
+    shown = [(key, point[key]) for key in varying if key in point]
+    return ", ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in shown)
+
+
+def _places(trials: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Trial -> where it comes in the tables: by its arm's place in the sweep, then its own; in a search by its last score, the
+    best first.
+    """
+    arms, planned = list(sweep.get("arms", ())), sweep.get("planned")
+    order = {name: place for place, name in enumerate(planned if isinstance(planned, list) else ())}
+    places = {
+        t["trial_id"]: (arms.index(t["arm"]) if t["arm"] in arms else len(arms), order.get(t["trial_id"], math.inf))
+        for t in trials
+    }
     for metric, mode in list((sweep.get("objectives") or {}).items())[:1]:
         last = {t["trial_id"]: t["evaluations"][-1]["metrics"].get(metric) for t in trials if t["status"] == "finished"}
         losses = {name: value if mode == "min" else -value for name, value in last.items() if value is not None}
-        places = {t["trial_id"]: losses.get(t["trial_id"], math.inf) for t in trials}
+        places = {t["trial_id"]: (losses.get(t["trial_id"], math.inf), 0.0) for t in trials}
     return places
 
 
-def _arms(trials: Sequence[Mapping[str, Any]], labels: Mapping[str, str], places: Mapping[str, float]) -> tuple[Arm, ...]:
-    found: dict[str, tuple[float, Arm]] = {}
-    for trial in trials:
-        spec, label = trial["spec"], labels[trial["trial_id"]]
-        arm = Arm(label=label, method=spec["dreambooth"]["method"], teacher=spec["teacher"]["epochs"] > 0)
-        found.setdefault(label, (places[trial["trial_id"]], arm))
-    return tuple(arm for _, arm in sorted(found.values(), key=lambda pair: (pair[0], pair[1].label)))
+def _arms(
+    trials: Sequence[Mapping[str, Any]], labels: Mapping[str, str], places: Mapping[str, tuple[float, float]]
+) -> tuple[Arm, ...]:
+    found: dict[str, Arm] = {}
+    for trial in sorted(trials, key=lambda trial: (places[trial["trial_id"]], labels[trial["trial_id"]])):
+        spec, label, name = trial["spec"], labels[trial["trial_id"]], str(trial["arm"])
+        method, teacher = spec["dreambooth"]["method"], spec["teacher"]["epochs"] > 0
+        point = label.removeprefix(name).removeprefix(" (").removesuffix(")")
+        found.setdefault(label, Arm(label=label, name=name, point=point, method=method, teacher=teacher))
+    return tuple(found.values())
 
 
 def _frame(finished: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> pd.DataFrame:

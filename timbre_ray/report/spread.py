@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from timbre_ray.report import stored_scores
-from timbre_ray.report.claims import number
+from timbre_ray.report.numbers import number
 from timbre_ray.report.results import Results
 from timbre_ray.store import DamagedArtifactError, Store
 

@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from timbre_ray.report import pareto
-from timbre_ray.report.claims import FAD, PIANO, Judgement, Verdict, number
+from timbre_ray.report.claims import CLAIMS, FAD, PIANO, Judgement, Verdict
 from timbre_ray.report.comparisons import sentence
 from timbre_ray.report.findings import Findings
 from timbre_ray.report.importances import Drawn, Search
+from timbre_ray.report.numbers import mean_and_spread, number
 from timbre_ray.report.results import Results
 
 READING = (
@@ -60,10 +61,16 @@ def _claims(judgements: Sequence[Judgement]) -> list[str]:
     sentences = []
     for verdict, one, more in _VERDICT_PHRASES:
         if counts[verdict]:
-            sentences.append(f"{_WORDS[counts[verdict]]} {one if counts[verdict] == 1 else more}")
+            sentences.append(f"{_count(counts[verdict])} {one if counts[verdict] == 1 else more}")
     if len(sentences) == 1:
         sentences[0] = f"all {sentences[0]}"
-    return [f"Of the paper’s {_WORDS[len(judgements)]} claims, {', '.join(sentences)}."]
+    num_points = len(judgements) // len(CLAIMS)
+    points = f" at {num_points} points of the grid" if num_points > 1 else ""
+    return [f"Of the paper’s {_count(len(CLAIMS))} claims{points}, {', '.join(sentences)}."]
+
+
+def _count(number: int) -> str:
+    return _WORDS[number] if number < len(_WORDS) else str(number)
 
 
 def _best(search: Search) -> str:
@@ -105,9 +112,7 @@ def _trade_off(results: Results) -> list[str]:
 
 def _spread(values: pd.Series) -> str:
     """Mean and standard deviation over seeds; one seed has none."""
-    mean = number(values.mean())
-    digits = len(mean.partition(".")[2])
-    return mean + (f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else "")
+    return mean_and_spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None)
 
 
 def paper_note(findings: Findings) -> str:

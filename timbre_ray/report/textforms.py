@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from timbre_ray.report.claims import number
 from timbre_ray.report.comparisons import Contrasts
+from timbre_ray.report.numbers import NOTHING
 from timbre_ray.report.paper import COLUMN_HEADER
 from timbre_ray.report.results import Results
 from timbre_ray.report.tables import COMMON_NOTE, Cell, Column, Row, Table
 
-NOTHING = "–"
 CSV_HEADER = ("target", "row", "metric", "step", "mean", "std", "num_seeds", "num_clips", "paper")
 CONTRAST_HEADER = (
     "metric", "arm", "baseline", "mean", "baseline_mean", "difference", "low", "high", "p_adjusted", "margin", "num_pairs",
@@ -74,14 +73,6 @@ def _typed(name: str, value: object) -> object:
     if value == "":
         return None
     return str(value) if name in TEXTS else value
-
-
-def interval_text(interval: tuple[float, float] | None) -> str:
-    return f"{number(interval[0], signed=True)} to {number(interval[1], signed=True)}" if interval else NOTHING
-
-
-def p_text(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def digits_of(table: Table) -> dict[Column, int]:

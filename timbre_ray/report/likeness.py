@@ -1,0 +1,53 @@
+"""What two arms differ in besides what is asked of them: where they do, their scores do not answer the question alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from timbre_ray.report.results import Arm, Results, flat
+from timbre_ray.stage_keys import unread_settings
+
+#: Distances that depend on how many clips they are of.
+DISTANCES = ("fad_", "kad_")
+_TRIALS_OWN = ("clips.path", "clips.held_out", "seed", "dreambooth.method")
+
+
+def settings_apart(results: Results, one: Arm, other: Arm) -> tuple[str, ...]:
+    """Settings besides method and teacher forcing that differ and that both read, in words.
+
+    Of the teacher's only where both are taught: otherwise whether to teach is what is asked.
+    """
+    sides = [dict(_read(results.specs[arm.label])) for arm in (one, other)]
+    if one.teacher != other.teacher or not one.teacher:
+        sides = [{key: value for key, value in side.items() if not key.startswith("teacher.")} for side in sides]
+    shared = [key for key in sides[0] if key in sides[1]]
+    return tuple(f"{key} {sides[0][key]} against {sides[1][key]}" for key in shared if sides[0][key] != sides[1][key])
+
+
+def _read(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    dreambooth = spec["dreambooth"]
+    unread = unread_settings(dreambooth["method"], dreambooth.get("train_language_model", False))
+    skipped = {*_TRIALS_OWN, *(f"dreambooth.{name}" for name in unread)}
+    return ((key, value) for key, value in flat(spec) if key not in skipped)
+
+
+def clips_apart(results: Results, metric: str, sides: tuple[tuple[str, int | None], tuple[str, int | None]]) -> str:
+    """``20 clips against 40`` where a distance is of different numbers of clips; sides: label of an arm and step (None: the
+    last)."""
+    if not metric.startswith(DISTANCES):
+        return ""
+    numbers = [_words({int(number) for number in results.lines(*side, metric)["num_clips"]}) for side in sides]
+    return f"{numbers[0]} clips against {numbers[1]}" if numbers[0] != numbers[1] else ""
+
+
+def last_steps_apart(results: Results, metric: str, sides: tuple[tuple[str, int | None], tuple[str, int | None]]) -> str:
+    """``last step 100 against 300`` where two arms were trained for different lengths."""
+    if any(step is not None for _, step in sides):
+        return ""
+    steps = [_words({int(step) for step in results.lines(*side, metric)["step"]}) for side in sides]
+    return f"last step {steps[0]} against {steps[1]}" if steps[0] != steps[1] else ""
+
+
+def _words(numbers: set[int]) -> str:
+    return "/".join(map(str, sorted(numbers)))

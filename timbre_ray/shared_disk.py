@@ -8,6 +8,9 @@ import socket
 import uuid
 from pathlib import Path
 
+from timbre_ray.object_storage import StorageError
+from timbre_ray.patience import patiently
+
 ID_FILE = ".timbre-ray-disk"
 
 
@@ -41,12 +44,18 @@ class SharedDisk:
                 draft.unlink()
         return cls(key=key, folder=folder, id=path.read_text(encoding="utf-8"))
 
-    def check(self) -> None:
-        """For any node. Raises DiskNotSharedError naming this node, the folder and the remedy."""
+    def check(self, *, patience_s: float = 0.0) -> None:
+        """For any node. Raises DiskNotSharedError naming this node, the folder and the remedy: at once where nothing is mounted,
+        or something else, and ``patience_s`` after it began where the disk fails in a way that may pass."""
+        path = self.folder / ID_FILE
         try:
-            found = (self.folder / ID_FILE).read_text(encoding="utf-8")
+            found = patiently(
+                lambda: path.read_text(encoding="utf-8"), place=self.folder, what=f"read {ID_FILE}", patience_s=patience_s
+            )
         except OSError as error:
-            raise self.not_shared(f"cannot read {ID_FILE} there ({error.strerror})") from None
+            cause = error.__cause__ if isinstance(error, StorageError) else error
+            waited = f", for {patience_s:g} s" if cause is not error and patience_s else ""
+            raise self.not_shared(f"cannot read {ID_FILE} there ({getattr(cause, 'strerror', cause)}{waited})") from None
         if found != self.id:
             raise self.not_shared("finds another folder under that path")
 

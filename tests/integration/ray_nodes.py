@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ray.cluster_utils import Cluster
 
 from timbre_ray.cluster.resources import START_TRIES
@@ -23,11 +25,11 @@ def start_nodes(num_workers: int) -> Cluster:
     raise AssertionError
 
 
-def add_worker(cluster: Cluster) -> None:
-    """One more joins; who needs it waits for it."""
+def add_worker(cluster: Cluster, **node: Any) -> None:
+    """One more joins, with what ``Cluster.add_node`` takes; who needs it waits for it."""
     for left in reversed(range(START_TRIES)):
         try:
-            cluster.add_node(num_cpus=2, wait=False)
+            cluster.add_node(num_cpus=2, wait=False, **node)
             return
         except Exception as error:
             if not left or not _was_slow(error):

@@ -19,7 +19,7 @@ from stub_sweeps import by_token, stub_sweep, write_clips, write_sweep
 from timbre_ray.cluster.autoscaling import CONFIG, startable_nodes
 from timbre_ray.cluster.resources import InfeasibleError, ray_session
 from timbre_ray.cluster.run import run_sweep
-from timbre_ray.cluster.storage_probe import check_every_node, probe_node
+from timbre_ray.cluster.storage_probe import check_every_node, check_locks, probe_locks, probe_node
 from timbre_ray.ledger import Ledger
 from timbre_ray.shared_disk import DiskNotSharedError, SharedDisk
 from timbre_ray.sweep import load_sweep
@@ -71,6 +71,19 @@ def test_a_node_that_cannot_see_the_folder_is_named(address, disks):
 
     with pytest.raises(DiskNotSharedError, match=rf"\({bad[:12]}\): what it writes to run.storage=.* and run.results="):
         check_every_node(disks, probe=silent)
+
+
+def test_a_node_on_which_locks_do_not_hold_is_told(address, disks):
+    assert check_locks(disks) == []
+    assert all([path.name for path in disk.folder.iterdir()] == [".timbre-ray-disk"] for disk in disks)
+    (bad,) = [node["NodeID"] for node in ray.nodes() if node["Resources"].get("CPU") == 2]
+
+    def probe(disks, name):
+        on_bad = ray.get_runtime_context().get_node_id() == bad
+        return probe_locks(disks, f"{name}-another" if on_bad else name)
+
+    (told,) = check_locks(disks, probe=probe)
+    assert told.startswith(f"node {ray.util.get_node_ip_address()} ({bad[:12]}): has a lock in run.storage=") and "NFS 4" in told
 
 
 def test_what_the_autoscaler_may_start_is_read_on_the_head(address):

@@ -48,9 +48,13 @@ def test_a_trial_that_hung_to_the_end_names_the_file_of_its_stack(tmp_path: Path
     )  # fmt: skip
     board = Board(num_trials=1, num_kept=0, progress_folder=tmp_path, concurrency=1)
     dead = SimpleNamespace(
-        trial_id="tune-1", config={}, get_pickled_error=lambda: None, get_error=lambda: "the worker died",
+        trial_id="tune-1",
+        config={},
+        pickled_error_file=None,
+        error_file=tmp_path / "error.txt",
         run_metadata=_TrainingRunMetadata(),
-    )  # fmt: skip
+    )
+    dead.error_file.write_text("the worker died")
     callback, ledger = SweepCallback(context=context, board=board), Ledger(tmp_path)
     stack = context.stack_file("a-flute-s0")
     stack.parent.mkdir()

@@ -17,7 +17,7 @@ CONFIG = "~/ray_bootstrap_config.yaml"
 READ_TIMEOUT_S = 300
 
 _NAMES = {"CPU": "cpu", "GPU": "gpu"}
-_HEAD = "node:__internal_head__"
+HEAD = "node:__internal_head__"
 _NODE_GROUP = "ray.io/node-group"
 
 
@@ -49,7 +49,7 @@ def in_words_of_a_sweep(resources: Mapping[str, float]) -> dict[str, float]:
 def startable_nodes() -> Startable:
     """What the autoscaler of the cluster one is connected to may still start; nothing, where `ray up` did not start it."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    head = next((node["NodeID"] for node in nodes if _HEAD in node["Resources"]), None)
+    head = next((node["NodeID"] for node in nodes if HEAD in node["Resources"]), None)
     if head is None:
         return Startable()
     strategy = NodeAffinitySchedulingStrategy(head, soft=False)

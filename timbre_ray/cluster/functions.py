@@ -36,11 +36,15 @@ class Worker:
     """Where results are kept, if not in ``store_root``."""
     patience_s: float = PATIENCE_S
     """For how long failing storage is waited for."""
+    resources: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """What the process takes of its node: another that has as much could do its work."""
+    driver_node: str = ""
+    """Ray's id of the driver's node; empty on one machine."""
 
     def store(self) -> Store:
         """Raises DiskNotSharedError on a node that joined without the shared disk: its results would be lost with it."""
         for disk in self.disks:
-            disk.check()
+            disk.check(patience_s=self.patience_s)
         remote = RemoteTier(ObjectStorage(self.remote_url, patience_s=self.patience_s)) if self.remote_url else None
         return Store(self.store_root, remote, patience_s=self.patience_s)
 

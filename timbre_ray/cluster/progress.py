@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from ray import cloudpickle
 from ray.tune import Callback
 
-from timbre_ray.cluster.failures import describe
+from timbre_ray.cluster.failures import describe, root_of
 from timbre_ray.cluster.trainable import LASTING_FAILURE, TrialContext, planned_record
+from timbre_ray.cluster.unfit import UnfitNodeError
 from timbre_ray.stage_keys import StageKeys
 from timbre_ray.sweep import PlannedTrial
 
@@ -103,6 +105,9 @@ class Board:
         self.messages.append(f"{row.trial_id}: {metrics_text(metrics, self.partner)}")
 
     def notice(self, line: str) -> None:
+        """Once, however many say so."""
+        if line in self.notices:
+            return
         self.notices.append(line)
         self.messages.append(line)
 
@@ -173,6 +178,10 @@ class SweepCallback(Callback):
         _lighten(trial)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        error = _raised(trial)
+        left = root_of(error) if error else None
+        if isinstance(left, UnfitNodeError):
+            self._board.notice(str(left))
         self._board.retry(trial.trial_id, self._planned(trial).trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -207,7 +216,7 @@ class SweepCallback(Callback):
         planned, now = self._planned(trial), time.time()
         blank = {"evaluations": [], "stages": [], "losses": [], "started": now}
         stage, _, _ = self._board.stage(planned.trial_id)
-        reason = trial.get_pickled_error() or RuntimeError(trial.get_error() or "no reason was left behind")
+        reason = _raised(trial) or RuntimeError("no reason was left behind")
         record = {
             **blank,
             **(record or {}),
@@ -222,6 +231,15 @@ class SweepCallback(Callback):
             record["error"] = {"type": "TimeoutError", "message": message, "stage": stage}
         self._ledger.write_trial(record)
         return record
+
+
+def _raised(trial: Any) -> BaseException | None:
+    """The latest error of a trial, from where the driver has just written it: ``trial.get_pickled_error`` and ``get_error`` look
+    where Tune copies it with its own state, which is never (TUNE_GLOBAL_CHECKPOINT_S)."""
+    pickled, text = (Path(file) if file else None for file in (trial.pickled_error_file, trial.error_file))
+    if pickled and pickled.is_file():
+        return cloudpickle.loads(pickled.read_bytes())
+    return RuntimeError(text.read_text()) if text and text.is_file() else None
 
 
 def _lighten(trial: Any) -> None:

@@ -109,7 +109,7 @@ def check_feasible(
     """
     kinds = [*nodes, *(kind.resources for kind in startable.types)]
     for part, wanted in (("train", train), ("score", score)):
-        if not any(_fits(wanted, kind) for kind in kinds):
+        if not any(fits(wanted, kind) for kind in kinds):
             raise InfeasibleError(_missing(part, wanted, nodes, startable))
     room = _Room(nodes, startable)
     for number in range(num_scorers):
@@ -139,7 +139,7 @@ def as_ray_options(resources: Resources) -> dict[str, Any]:
     return {"num_cpus": resources.get("cpu", 0), "num_gpus": resources.get("gpu", 0), "resources": custom}
 
 
-def _fits(wanted: Resources, node: Resources) -> bool:
+def fits(wanted: Resources, node: Resources) -> bool:
     return all(node.get(name, 0) >= amount for name, amount in wanted.items())
 
 
@@ -152,7 +152,7 @@ class _Room:
         self._types = startable.types
 
     def place(self, wanted: Resources) -> bool:
-        node = next((n for n in self._free if _fits(wanted, n)), None)
+        node = next((n for n in self._free if fits(wanted, n)), None)
         if node is None:
             node = self._start(wanted)
         if node is None:
@@ -162,7 +162,7 @@ class _Room:
         return True
 
     def _start(self, wanted: Resources) -> dict[str, float] | None:
-        number = next((i for i, kind in enumerate(self._types) if self._counts[i] and _fits(wanted, kind.resources)), None)
+        number = next((i for i, kind in enumerate(self._types) if self._counts[i] and fits(wanted, kind.resources)), None)
         if number is None or not self._left:
             return None
         self._left -= 1

@@ -30,8 +30,9 @@ from timbre_ray.cluster.resources import (
 )
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import GridPlan, SearchHistory, SearchPlan, history_of, tune_config
-from timbre_ray.cluster.storage_probe import check_every_node
+from timbre_ray.cluster.storage_probe import check_every_node, check_locks
 from timbre_ray.cluster.trainable import TrialContext, tune_function
+from timbre_ray.cluster.unfit import departures
 from timbre_ray.ledger import Difference, Ledger, common_partner
 from timbre_ray.object_storage import folder_of, is_url
 from timbre_ray.remote_tier import local_root
@@ -152,13 +153,17 @@ def _run_on_ray(
         startable=startable_nodes() if address else NOTHING,
     )  # fmt: skip
     remote_url = run.storage if is_url(run.storage) else None
-    disks = _checked_disks(sweep, results) if address and not remote_url else ()
+    disks = _checked_disks(sweep, results, console) if address and not remote_url else ()
     device = device_of_a_trial(run.device, run.resources.train)
     root = local_root(run.storage, run.cache).resolve()
     worker = Worker(
-        store_root=root, device=device, threads=run.threads, disks=disks, remote_url=remote_url, patience_s=run.storage_patience_s
+        store_root=root, device=device, threads=run.threads, disks=disks, remote_url=remote_url,
+        patience_s=run.storage_patience_s, resources=run.resources.train,
+        driver_node=ray.get_runtime_context().get_node_id() if address else "",
+    )  # fmt: skip
+    scorer = dataclasses.replace(  # its node need not have a GPU
+        worker, device="auto" if device == "cuda" else device, resources=run.resources.score
     )
-    scorer = dataclasses.replace(worker, device="auto" if device == "cuda" else device)  # its node need not have a GPU
     scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=scorer, functions=functions)
     try:
         context = TrialContext(
@@ -174,21 +179,26 @@ def _run_on_ray(
         )  # fmt: skip
         if todo.num_trials:
             with credentials_kept_back(), Display(board, console, title=sweep.name):
-                keeper = SweepCallback(context=context, board=board, check_alone=check_alone)
+                keeper, left_before = SweepCallback(context=context, board=board, check_alone=check_alone), departures()
                 _fit(
                     sweep, todo=todo, context=context, callbacks=[keeper, baselines], board=board, slots=slots,
                     scratch=results / ".tune",
                 )  # fmt: skip
+                for told in departures():
+                    if told not in left_before:  # such as the node of a scorer, which no trial has told of
+                        board.notice(told)
         failed_floors = baselines.wait()
     finally:
         scorers.stop()
     return _outcome(board, results=results, failed_floors=failed_floors)
 
 
-def _checked_disks(sweep: Sweep, results: Path) -> tuple[SharedDisk, ...]:
+def _checked_disks(sweep: Sweep, results: Path, console: Console) -> tuple[SharedDisk, ...]:
     """The folders that every node must see; those that join later check for themselves."""
     disks = (SharedDisk.of("run.storage", folder_of(sweep.run.storage).resolve()), SharedDisk.of("run.results", results))
     check_every_node(disks)
+    for line in check_locks(disks):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     return disks
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
+import os
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -14,6 +17,7 @@ from ray.actor import ActorHandle
 from timbre_ray.cluster.failures import ScoringFailedError
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.resources import as_ray_options
+from timbre_ray.cluster.unfit import UnfitNodeError, leaving_if_unfit
 from timbre_ray.ledger import Ledger
 from timbre_ray.shared_disk import DiskNotSharedError
 from timbre_ray.specs import TrialSpec
@@ -46,15 +50,27 @@ class Scorer:
         prepare(self._worker)
 
     def score(self, request: Any, trial_id: str) -> dict[str, Any]:
-        with self._store.attributed_to(trial_id):
+        with _ending_if_unfit(self._worker), self._store.attributed_to(trial_id):
             return self._score(request, worker=self._worker, store=self._store)
 
     def baseline(self, compute: Callable[..., dict[str, Any]], spec: TrialSpec, target: str, key: str, ledger: Ledger) -> None:
         """Writes the record itself, as trials do: a report in the middle of the run has its floor."""
-        with self._store.attributed_to(f"baseline-{target}"):
+        with _ending_if_unfit(self._worker), self._store.attributed_to(f"baseline-{target}"):
             record = compute(spec, worker=self._worker, store=self._store)
             self._store.confirm()
-        ledger.write_baseline(target, {**record, "target": target, "key": key})
+            ledger.write_baseline(target, {**record, "target": target, "key": key})
+
+
+@contextlib.contextmanager
+def _ending_if_unfit(worker: Worker) -> Iterator[None]:
+    """Ends this process on a node that leaves because it cannot work: Ray starts the actor elsewhere and repeats the request. (It
+    would not after ``exit_actor``, which is for good.)"""
+    try:
+        with leaving_if_unfit(worker):
+            yield
+    except UnfitNodeError as left:
+        print(left, file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 class RemoteScore:

@@ -60,17 +60,30 @@ def watch(notices: tuple[Notice, ...], drain: Callable[[float], None]) -> bool:
 
 
 def drain_this_node(seconds: float, address: str = "auto") -> None:
-    """Starts nothing here any more; the trials see it and leave (notice.py), and Ray counts what dies here as no failure."""
+    """After the cloud's notice."""
+    import ray
+
+    ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    why_not = drain_own_node(seconds, "spot notice")
+    print(f"taken away in {seconds:.0f} s: {'draining' if why_not is None else f'not drained ({why_not})'}", flush=True)
+
+
+def drain_own_node(seconds: float, message: str) -> str | None:
+    """Has Ray start nothing more on the node of this process, which is connected to Ray; returns why it refuses, if it does.
+
+    The trials there see it and leave (notice.py), Ray counts what dies there as no failure, and ends the node once nothing runs
+    on it. ``PREEMPTION``, as Ray refuses ``IDLE_TERMINATION`` of a node that holds an actor. ``seconds`` is what others are told:
+    Ray 2.60 itself does nothing when they are over.
+    """
     import ray
     from ray._raylet import GcsClient
     from ray.core.generated import autoscaler_pb2
 
-    ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     context = ray.get_runtime_context()
     reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
     deadline_ms = int((time.time() + seconds) * 1000)
-    accepted, why = GcsClient(address=context.gcs_address).drain_node(context.get_node_id(), reason, "spot notice", deadline_ms)
-    print(f"taken away in {seconds:.0f} s: {'draining' if accepted else f'not drained ({why})'}", flush=True)
+    accepted, why_not = GcsClient(address=context.gcs_address).drain_node(context.get_node_id(), reason, message, deadline_ms)
+    return None if accepted else why_not
 
 
 def main() -> int:

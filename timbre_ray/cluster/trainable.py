@@ -21,6 +21,7 @@ from timbre_ray.cluster.failures import describe, is_transient
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.notice import NOTICE, LeavesWhenTold
 from timbre_ray.cluster.scoring import ScorerPool
+from timbre_ray.cluster.unfit import UnfitNodeError, leaving_if_unfit
 from timbre_ray.cluster.watchdog import Watchdog
 from timbre_ray.leaving import Leaving
 from timbre_ray.ledger import Ledger
@@ -73,24 +74,32 @@ def _run_trial_of(config: dict[str, Any], *, context: ray.ObjectRef) -> None:
 
 
 def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
-    """Runs one trial to its end. Every error is recorded with its reason and raised again, so that Tune knows."""
-    trial, store, ledger = context.plan(config), context.worker.store(), context.worker.ledger(context.ledger_folder)
-    known = ledger.trial(trial.trial_id)
-    if known and known["status"] == "finished" and known["trial_key"] == trial.key:
+    """Runs one trial to its end. Every error is recorded with its reason and raised again, so that Tune knows; what is the fault
+    of a node that then leaves is no error of the trial."""
+    trial, worker = context.plan(config), context.worker
+    with leaving_if_unfit(worker):
+        store, ledger = worker.store(), worker.ledger(context.ledger_folder)
+        known = ledger.trial(trial.trial_id)
+        is_finished = known and known["status"] == "finished" and known["trial_key"] == trial.key
+        if not is_finished:
+            recorder = Recorder(ledger=ledger, trial=trial, progress_folder=context.ledger_folder / "progress")
+    if is_finished:
         for evaluation in known["evaluations"]:  # a search drew the same point again
             tune.report({"step": evaluation["step"], **evaluation["metrics"]})
         return
-    recorder = Recorder(ledger=ledger, trial=trial, progress_folder=context.ledger_folder / "progress")
     watchdog = Watchdog(timeout_s=context.hang_timeout_s, stack_file=context.stack_file(trial.trial_id))
     try:
-        with store.attributed_to(trial.trial_id), watchdog, NOTICE.watched():
-            if trial.inputs is not None:
-                check = functools.partial(trial.inputs.check, trial.spec)
-                patiently(check, place=trial.spec.clips.path, what="read the recordings", patience_s=context.worker.patience_s)
-            _run_evaluations(trial, store=store, context=context, recorder=recorder, watchdog=watchdog)
-        recorder.finish(store)
+        with leaving_if_unfit(worker):
+            with store.attributed_to(trial.trial_id), watchdog, NOTICE.watched():
+                if trial.inputs is not None:
+                    check = functools.partial(trial.inputs.check, trial.spec)
+                    patiently(check, place=trial.spec.clips.path, what="read the recordings", patience_s=worker.patience_s)
+                _run_evaluations(trial, store=store, context=context, recorder=recorder, watchdog=watchdog)
+            recorder.finish(store)
     except Leaving as leaving:  # its record says "running", and the next start goes on with it
         raise ray.exceptions.RayActorError(error_msg=f"told to leave: {leaving}", preempted=True) from None
+    except UnfitNodeError:
+        raise
     except Exception as error:
         recorder.fail(error, store)
         if not is_transient(error):

@@ -51,8 +51,9 @@ class RunSpec(_Strict):
     max_failures: int = 1
     """How often a trial is tried again after a failure that may pass (a killed worker, no memory)."""
     hang_timeout_s: float | None = None
-    """A trial that makes no progress for this many seconds writes its stack to the results, ends and is tried again, as often as
-    ``max_failures`` says; None: never. Waiting for a score counts too: choose more than the longest stage takes."""
+    """A trial that makes no progress for this many seconds, or an evaluation actor at one score, writes its stack to the results
+    and ends; the trial is tried again, as often as ``max_failures`` says, the score three times. None: never. Choose more than
+    the longest stage takes."""
     threads: int = 1
     """Torch threads of a trial."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

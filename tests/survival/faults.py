@@ -166,6 +166,14 @@ def hang(scene: Scene) -> None:
     assert "in strike" in stack and "in trial" in stack, stack
 
 
+def scorer_hang(scene: Scene) -> None:
+    """Longer than a trial may stand still: who waits for a score does not."""
+    scene.plan_strike("score-a-0-10", "pause")
+    scene.run(scene.write(hang_timeout_s=20.0))
+    stack = (scene.folder / "results" / "stubs" / "hung" / "scorer-0.txt").read_text()
+    assert "in strike" in stack and "in score" in stack, stack
+
+
 def host_amid_checkpoint(scene: Scene) -> None:
     """The host goes with all its processes at once, when a checkpoint is written but not yet in its place."""
     with cluster_of(2) as cluster:
@@ -247,5 +255,6 @@ def table() -> dict[str, Fault]:
         Fault(name="clocks", struck="a worker's clock is an hour behind; killed before step 10", play=clocks, **retried),
         Fault(name="nan", struck="a score that is no number; run again", play=not_a_number, **retried),
         Fault(name="hang", struck="a trial stands still (`run.hang_timeout_s: 20`)", play=hang, **retried),
+        Fault(name="scorer-hang", struck="an evaluation actor stands still at a score (likewise)", play=scorer_hang),
     )  # fmt: skip
     return {fault.name: fault for fault in faults}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -127,8 +128,10 @@ def test_a_score_that_fails_fails_everywhere(actors: Callable[..., Actors]) -> N
 def test_an_actor_whose_node_does_not_see_the_disk_leaves_it_to_the_next(actors: Callable[..., Actors], tmp_path: Path) -> None:
     unseen = dataclasses.replace(SharedDisk.of("run.storage", tmp_path / "store"), id="another")
     actor = scoring.Scorer(
-        worker=Worker(store_root=tmp_path / "store", device="cpu", threads=1, disks=(unseen,)), score=lambda *a, **k: SCORE
-    )  # its constructor does not raise: Ray would never start it again
+        worker=Worker(store_root=tmp_path / "store", device="cpu", threads=1, disks=(unseen,)), score=lambda *a, **k: SCORE,
+        watchdog=contextlib.nullcontext,
+    )  # fmt: skip
+    # Its constructor does not raise: Ray would never start it again.
     with pytest.raises(DiskNotSharedError) as caught:
         actor.score("request", "trial")
     pool = actors([raised(caught.value)], [SCORE])

@@ -31,7 +31,7 @@ from timbre_ray.cluster.resources import (
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import GridPlan, SearchHistory, SearchPlan, history_of, tune_config
 from timbre_ray.cluster.storage_probe import check_every_node, check_locks
-from timbre_ray.cluster.trainable import TrialContext, tune_function
+from timbre_ray.cluster.trainable import HUNG_FOLDER, TrialContext, tune_function
 from timbre_ray.cluster.unfit import departures
 from timbre_ray.ledger import Difference, Ledger, common_partner
 from timbre_ray.object_storage import folder_of, is_url
@@ -164,7 +164,10 @@ def _run_on_ray(
     scorer = dataclasses.replace(  # its node need not have a GPU
         worker, device="auto" if device == "cuda" else device, resources=run.resources.score
     )
-    scorers = ScorerPool.start(num_scorers=run.num_scorers, resources=run.resources.score, worker=scorer, functions=functions)
+    scorers = ScorerPool.start(
+        num_scorers=run.num_scorers, resources=run.resources.score, worker=scorer, functions=functions,
+        hang_timeout_s=run.hang_timeout_s, hung_folder=results / HUNG_FOLDER,
+    )  # fmt: skip
     try:
         context = TrialContext(
             ledger_folder=results, worker=worker, functions=functions, scorers=scorers,

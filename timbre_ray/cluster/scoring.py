@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,6 +19,7 @@ from timbre_ray.cluster.failures import ScoringFailedError
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.resources import as_ray_options
 from timbre_ray.cluster.unfit import UnfitNodeError, leaving_if_unfit
+from timbre_ray.cluster.watchdog import Watchdog
 from timbre_ray.ledger import Ledger
 from timbre_ray.shared_disk import DiskNotSharedError
 from timbre_ray.specs import TrialSpec
@@ -38,8 +40,9 @@ LOOKED_UP_EVERY_S = 1.0
 class Scorer:
     """The actor: one request at a time, models held by the process."""
 
-    def __init__(self, *, worker: Worker, score: Callable[..., dict[str, Any]]) -> None:
-        self._worker, self._score = worker, score
+    def __init__(self, *, worker: Worker, score: Callable[..., dict[str, Any]], watchdog: Callable[[], Watchdog]) -> None:
+        """watchdog: for each request; one that hangs ends this process, and Ray repeats it in a new one."""
+        self._worker, self._score, self._watchdog = worker, score, watchdog
 
     @functools.cached_property
     def _store(self) -> Store:
@@ -50,12 +53,12 @@ class Scorer:
         prepare(self._worker)
 
     def score(self, request: Any, trial_id: str) -> dict[str, Any]:
-        with _ending_if_unfit(self._worker), self._store.attributed_to(trial_id):
+        with _ending_if_unfit(self._worker), self._watchdog(), self._store.attributed_to(trial_id):
             return self._score(request, worker=self._worker, store=self._store)
 
     def baseline(self, compute: Callable[..., dict[str, Any]], spec: TrialSpec, target: str, key: str, ledger: Ledger) -> None:
         """Writes the record itself, as trials do: a report in the middle of the run has its floor."""
-        with _ending_if_unfit(self._worker), self._store.attributed_to(f"baseline-{target}"):
+        with _ending_if_unfit(self._worker), self._watchdog(), self._store.attributed_to(f"baseline-{target}"):
             record = compute(spec, worker=self._worker, store=self._store)
             self._store.confirm()
             ledger.write_baseline(target, {**record, "target": target, "key": key})
@@ -142,10 +145,18 @@ class ScorerPool:
         self._actors = actors
 
     @classmethod
-    def start(cls, *, num_scorers: int, resources: Mapping[str, float], worker: Worker, functions: Functions) -> ScorerPool:
-        """The actors prepare themselves while the first trial is on its way to its first score."""
+    def start(
+        cls, *, num_scorers: int, resources: Mapping[str, float], worker: Worker, functions: Functions,
+        hang_timeout_s: float | None, hung_folder: Path,
+    ) -> ScorerPool:  # fmt: skip
+        """The actors prepare themselves while the first trial is on its way to its first score.
+
+        hang_timeout_s: of ``run``; hung_folder: where a scorer that stood still leaves its stack.
+        """
         actor = ray.remote(Scorer).options(max_restarts=-1, max_task_retries=MAX_RETRIES, **as_ray_options(resources))
-        actors = [actor.remote(worker=worker, score=functions.score) for _ in range(num_scorers)]
+        stacks = [hung_folder / f"scorer-{number}.txt" for number in range(num_scorers)]
+        watchdogs = [functools.partial(Watchdog, timeout_s=hang_timeout_s, stack_file=stack) for stack in stacks]
+        actors = [actor.remote(worker=worker, score=functions.score, watchdog=watchdog) for watchdog in watchdogs]
         for one in actors:
             one.prepare.remote(functions.prepare_scoring)  # nobody waits: what is wrong with it, a score will say
         return cls(actors)

@@ -32,6 +32,8 @@ from timbre_ray.sweep import PlannedTrial
 
 #: Key of the last report of a trial that must not be tried again (see progress.SweepCallback).
 LASTING_FAILURE = "lasting_failure"
+#: In the results: stacks of what stood still.
+HUNG_FOLDER = "hung"
 #: Seconds between two writes of a trial's progress within one stage.
 PROGRESS_PERIOD_S = 0.5
 
@@ -53,7 +55,7 @@ class TrialContext:
 
     def stack_file(self, trial_id: str) -> Path:
         """Where a trial that hung left its stacks, the latest last."""
-        return self.ledger_folder / "hung" / f"{trial_id}.txt"
+        return self.ledger_folder / HUNG_FOLDER / f"{trial_id}.txt"
 
 
 @functools.lru_cache(maxsize=1)
@@ -114,11 +116,15 @@ def _run_evaluations(trial: PlannedTrial, *, store: Store, context: TrialContext
         recorder.on_progress(progress)
         NOTICE.check()
 
+    def while_waiting() -> None:
+        watchdog.alive()  # the scorer has a watchdog of its own
+        NOTICE.check()
+
     evaluations = context.functions.trial(
         trial.spec,
         worker=context.worker,
         store=store,
-        score=context.scorers.submitter(trial.trial_id, while_waiting=NOTICE.check),
+        score=context.scorers.submitter(trial.trial_id, while_waiting=while_waiting),
         on_progress=on_progress,
     )
     try:

@@ -34,8 +34,9 @@ from timbre_ray.store import Store
 from timbre_ray.sweep import PlannedTrial, load_sweep
 from timbre_ray.trial import run_trial
 
-EPOCHS, STEPS, AT_STEPS, NUM_CLIPS = 1, 2, (0, 2), 2
-SAMPLER = SamplerSpec(num_inference_steps=2, scheduler="dpmsolver++", batch_size=10)
+#: A twentieth of the sweep's optimizer steps, epochs and denoising steps in all, so that their proportions stay.
+EPOCHS, STEPS, AT_STEPS, NUM_CLIPS = 3, 15, (0, 1, 15), 2
+SAMPLER = SamplerSpec(num_inference_steps=4, scheduler="dpmsolver++", batch_size=10)
 
 
 def reduced(spec: TrialSpec) -> TrialSpec:
@@ -200,7 +201,7 @@ def measure(repeats: int, num_arms: int = 6, num_seeds: int = 3) -> list[Figure]
 
 ROW = Row(
     name="ablation", title="Six arms by three seeds", measure=measure,
-    setup=f"Eighteen trials of sweeps/mini-ablation.yaml on one flute, reduced: {EPOCHS} epoch, {STEPS} steps, scored at "
+    setup=f"Eighteen trials of sweeps/mini-ablation.yaml on one flute, reduced: {EPOCHS} epochs, {STEPS} steps, scored at "
     f"{AT_STEPS}, {NUM_CLIPS} clips a prompt, {SAMPLER.num_inference_steps} sampler steps, the vocoder. Once, seed by seed, "
     "sides in turns; our later seeds find what the first left in the store. Each side in one process with its models loaded "
     "before the clock starts: neither Ray's start nor the scripts' is counted. The curve is computed, not measured: stages by "

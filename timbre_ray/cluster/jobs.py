@@ -79,7 +79,9 @@ def connected(address: str) -> Iterator[Any]:
             "(`ray dashboard cluster.yaml` opens it)"
         )
     if absent := [module for module in NEEDED if importlib.util.find_spec(module) is None]:
-        raise RuntimeError(f"jobs need {' and '.join(absent)}, which are not installed: pip install 'timbre-ray[cluster]'")
+        raise RuntimeError(
+            f"jobs need {' and '.join(absent)}, which are not installed: in the checkout, pip install --editable '.[cluster]'"
+        )
     for variable in OVERRIDES:
         if os.environ.get(variable, address) != address:
             raise ValueError(

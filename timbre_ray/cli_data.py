@@ -104,8 +104,8 @@ def _prepare(paths: list[Path], out: Path, settings: PrepareSettings) -> None:
     from timbre_ray.data.prepare.transcribe import load_basic_pitch
     from timbre_ray.whole import check_free
 
+    check_free(out)  # before anything is opened
     songs = find_songs(paths)
-    check_free(out)  # before the model is loaded
     transcriber = load_basic_pitch() if settings.solo_filter else None
     numbers = itertools.count(1)
 

@@ -184,7 +184,7 @@ def test_much_padding_is_doubted(case, tmp_path):
     for number in range(4):
         write(tmp_path / "flute" / f"{number}.wav", seconds=2.56 * 1.55)
     found = CHECKS["recordings"](case(clips={"path": "flute"}))
-    assert found.level == "warning" and "22% of their windows of 2.56 s is padding, which is learnt as silence" in found.found
+    assert found.level == "warning" and "22% of their windows of 2.56 s is padding, learnt as silence" in found.found
 
 
 def test_recordings_that_no_run_reads_are_named(case, tmp_path):

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from timbre_ray import cli, cli_errors
 from timbre_ray.clip_sets import ClipError, find_files
 from timbre_ray.data.clips import load_target
-from timbre_ray.data.prepare import decode
+from timbre_ray.data.prepare import decode, picture
 from timbre_ray.data.prepare.duplicates import Fingerprints, fingerprint, similarity
 from timbre_ray.data.prepare.run import prepare
 from timbre_ray.data.prepare.settings import PrepareSettings
@@ -261,6 +261,19 @@ def test_long_names_are_cut_to_what_a_file_system_takes(tmp_path: Path) -> None:
     manifest = prepared(tmp_path, songs)
     assert sorted(Path(clip.file).name for clip in manifest.clips) == [f"{'笛' * 77}-2_000.flac", f"{'笛' * 77}_000.flac"]
     assert {clip.source for clip in manifest.clips} == {str(song) for song in songs}
+
+
+def test_chinese_names_are_drawn_with_the_fonts_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    picture.families.cache_clear()
+    monkeypatch.setattr(picture.font_manager, "get_font_names", lambda: ["SimHei", "Noto Sans CJK SC", "Cantarell"])
+    assert picture.families() == ["DejaVu Sans", "Noto Sans CJK SC", "SimHei"]
+    picture.families.cache_clear()
+    monkeypatch.setattr(picture.font_manager, "get_font_names", lambda: ["Cantarell"])
+    prepared(tmp_path, [write(tmp_path / "笛.wav", melody(0, 2.5))])
+    assert picture.families() == ["DejaVu Sans"] and not [w for w in recwarn if "Glyph" in str(w.message)]
+    picture.families.cache_clear()
 
 
 def test_names_are_neither_formulas_nor_markup(tmp_path: Path) -> None:

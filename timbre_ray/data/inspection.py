@@ -57,7 +57,7 @@ def inspect_target(spec: ClipsSpec, num_samples: int) -> Inspection:
             duration_s += file_duration_s
             doubts += _doubts(path, rate_hz, file_duration_s, num_samples / SAMPLE_RATE_HZ)
     if (share := padding / max(1, sum(counts.values()) * num_samples)) > MAX_PADDING:
-        doubts.append(f"{share:.0%} of their windows of {num_samples / SAMPLE_RATE_HZ:g} s is padding, which is learnt as silence")
+        doubts.append(f"{share:.0%} of their windows of {num_samples / SAMPLE_RATE_HZ:g} s is padding, learnt as silence")
     if not files.held_out and not problems:
         try:
             counts = dict(zip(counts, map(len, load_target(spec, num_samples)), strict=True))

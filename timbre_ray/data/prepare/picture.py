@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -23,6 +26,11 @@ _DROPPED = {
     "not solo": "#d95f02", "no note": "#e6ab02", "silence": "#b8c4ce", "too short": "#a6a2c9", "clipping": "#c0143c",
     "duplicate": "#7570b3",
 }  # fmt: skip
+#: Fonts with the letters of Chinese, Japanese and Korean names, of which a system may have some.
+_EAST_ASIAN = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "Heiti SC",
+    "Microsoft YaHei", "SimHei", "Arial Unicode MS",
+)  # fmt: skip
 _COLUMNS = 2000
 #: Samples that the mel's reflected edges need at least.
 _SHORTEST = 432
@@ -40,11 +48,22 @@ def draw_song(song: JudgedSong, settings: PrepareSettings, path: Path) -> None:
         _draw_ratio(axes["ratio"], song.heard, duration_s, settings)
     _draw_pieces(axes["pieces"], song.pieces, duration_s)
     # Names of songs stand in the title and in reasons: a $ in them begins no formula.
-    figure.suptitle(_title(song), x=0.012, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False)
+    figure.suptitle(
+        _title(song), x=0.012, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False, fontfamily=families()
+    )
     kinds = list(dict.fromkeys(_kind(piece) for piece in song.dropped))
     handles = [Patch(color=_KEPT, label="kept"), *(Patch(color=_DROPPED[kind], label=f"dropped: {kind}") for kind in kinds)]
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=10, labelcolor=_INK)
-    figure.savefig(path, dpi=110)
+    with warnings.catch_warnings():  # without such a font a name is boxes, which the reader of the picture sees
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, dpi=110)
+
+
+@functools.cache
+def families() -> list[str]:
+    """Fonts for names, the first that has a letter draws it."""
+    there = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(name for name in _EAST_ASIAN if name in there)]
 
 
 def _title(song: JudgedSong) -> str:
@@ -106,7 +125,8 @@ def _draw_pieces(axes: Axes, pieces: tuple[Piece, ...], duration_s: float) -> No
         fitting = [story for story in stories if length_s / duration_s > 0.0058 * len(story)]
         axes.text(
             (piece.start_s + piece.end_s) / 2, 0.5, fitting[0] if fitting else "", ha="center", va="center", fontsize=9,
-            parse_math=False, color=_INK if _kind(piece) in ("silence", "too short", "no note") else "white",
+            parse_math=False, fontfamily=families(),
+            color=_INK if _kind(piece) in ("silence", "too short", "no note") else "white",
         )  # fmt: skip
     axes.set_ylim(0, 1)
     axes.set_yticks([])

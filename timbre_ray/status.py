@@ -14,7 +14,7 @@ from typing import Any, Literal
 import filelock
 
 from timbre_ray.finished import fetch_results
-from timbre_ray.ledger import Ledger, mirror_of, partner_of
+from timbre_ray.ledger import Ledger, is_stopped_early, mirror_of, partner_of
 from timbre_ray.sole_driver import is_driven
 
 State = Literal["running", "interrupted", "finished", "stopped early", "failed"]
@@ -104,7 +104,7 @@ def _trial(record: Mapping[str, Any], folder: Path, is_running: bool, now: float
     state: State = record["status"]
     if state == "running" and not is_running:
         state = "interrupted"
-    elif state == "finished" and record.get("stopped_early"):
+    elif is_stopped_early(record):
         state = "stopped early"
     last = record["evaluations"][-1] if record["evaluations"] else {}
     error = record.get("error") or {}

@@ -232,9 +232,10 @@ def test_a_search_over_two_metrics_shows_its_front(tmp_path: Path) -> None:
     assert pareto.front(load(folder)) is None, "no search over several metrics"
     ledger.write_sweep(sweep | {"objectives": {"fad_held_out": "min", "partner_confidence": "max"}})
     front = pareto.front(load(folder))
-    assert front.headers == ("trial", "fad_held_out (min)", "partner_confidence (max)", "settings") and front.num_trials == 4
+    assert front.headers == ("trial", "fad_held_out (min)", "partner_confidence (max)", "at step", "settings")
+    assert front.num_trials == 4
     assert sorted(row[0] for row in front.rows) == ["equal", "keeper", "near"] and front.rows[-1][0] == "keeper"
-    assert front.rows[-1][3] == "dreambooth.lr=1.235e-05, dreambooth.method=prior"
+    assert front.rows[-1][3:] == ("300", "dreambooth.lr=1.235e-05, dreambooth.method=prior")
     page = report.build(folder, store, tmp_path / "out").read_text()
     text = (tmp_path / "out" / "report.md").read_text()
     assert (

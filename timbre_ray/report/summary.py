@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from timbre_ray.ledger import is_stopped_early
 from timbre_ray.report import pareto
 from timbre_ray.report.claims import FAD, PIANO, Judgement, Verdict, number
 from timbre_ray.report.comparisons import sentence
@@ -72,7 +73,7 @@ def _best(search: Search) -> str:
     for place, (metric, mode) in enumerate(search.objectives.items()):
         choose: Callable[..., Drawn] = min if mode == "min" else max
         best = choose(search.trials, key=lambda trial, place=place: trial.values[place])
-        which = f"the {'lowest' if mode == 'min' else 'highest'} {metric}, {number(best.values[place])}"
+        which = f"the {'lowest' if mode == 'min' else 'highest'} {metric}, {number(best.values[place])} at step {best.last_step}"
         found.append(f"{best.trial_id} has {which} ({pareto.settings(best.in_force)})")
     return f"Of {len(search.trials)} finished trials, {'; '.join(found)}."
 
@@ -123,13 +124,16 @@ def paper_note(findings: Findings) -> str:
 
 def completeness(results: Results) -> str:
     finished, failed = len(results.with_status("finished")), len(results.with_status("failed"))
+    num_stopped = sum(map(is_stopped_early, results.trials))
+    stopped = f", of which {num_stopped} stopped early" if num_stopped else ""
     if results.num_planned is None:
         text = (
-            f"{finished} of {len(results.trials)} recorded trials finished, {failed} failed (how many were planned is not known)"
+            f"{finished} of {len(results.trials)} recorded trials finished{stopped}, {failed} failed (how many were planned is "
+            "not known)"
         )
     else:
         rest = results.num_planned - finished - failed
-        text = f"{finished} of {results.num_planned} planned trials finished, {failed} failed, {rest} not finished"
+        text = f"{finished} of {results.num_planned} planned trials finished{stopped}, {failed} failed, {rest} not finished"
     seeds = sorted({int(seed) for seed in results.frame["seed"]})
     text += f"; targets: {', '.join(results.targets)}; seeds: {', '.join(map(str, seeds)) or 'none yet'}."
     return text + (" A failed trial’s scores are left out of every table." if failed else "")

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import pandas as pd
+
 from timbre_ray.report.paper import UNTOUCHED_KEY, PaperValues
 from timbre_ray.report.results import Arm, Results
 
@@ -57,6 +59,8 @@ class Row:
     cells: tuple[Cell | None, ...]
     num_seeds: int
     num_clips: str
+    at_step: str
+    """Of the trials' last scores; where these differ, the first and the last. Empty for recordings."""
     paper: str | None
 
 
@@ -74,6 +78,8 @@ class Table:
     columns: tuple[Column, ...]
     sections: tuple[Section, ...]
     has_paper: bool
+    has_steps: bool
+    """Its rows' last scores are of different steps, or may be, as in a search that stops trials early."""
     notes: tuple[str, ...]
 
 
@@ -94,6 +100,7 @@ def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table
             columns=tuple(columns),
             sections=sections,
             has_paper=bool(rows_of_paper),
+            has_steps=any(column.step is None for column in columns) and (results.is_search or _differ_in_steps(sections)),
             notes=_notes(sections),
         )
 
@@ -169,7 +176,8 @@ def _floor_row(results: Results, target: str, columns: tuple[Column, ...]) -> Ro
     )
     if record is None or not any(cells):
         return None
-    return Row(label=FLOOR_LABEL, kind="floor", cells=cells, num_seeds=0, num_clips=str(record["num_clips"]), paper=None)
+    clips = str(record["num_clips"])
+    return Row(label=FLOOR_LABEL, kind="floor", cells=cells, num_seeds=0, num_clips=clips, at_step="", paper=None)
 
 
 def _untouched_row(results: Results, target: str, columns: tuple[Column, ...], paper: dict[str, dict[str, str]]) -> Row | None:
@@ -193,8 +201,26 @@ def _row(
 ) -> Row:
     lines = results.of_arm(arm)
     chosen = lines[lines["target"] == target]
-    clips = " to ".join(str(n) for n in sorted({chosen["num_clips"].min(), chosen["num_clips"].max()})) if len(chosen) else "0"
-    return Row(label=label, kind=kind, cells=tuple(cells), num_seeds=chosen["seed"].nunique(), num_clips=clips, paper=paper)
+    steps = chosen.loc[chosen["final"] if kind == "arm" else chosen["step"] == 0, "step"]
+    return Row(
+        label=label,
+        kind=kind,
+        cells=tuple(cells),
+        num_seeds=chosen["seed"].nunique(),
+        num_clips=_ends(chosen["num_clips"]) or "0",
+        at_step=_ends(steps),
+        paper=paper,
+    )
+
+
+def _ends(numbers: pd.Series) -> str:
+    """The least and the most, once where they are equal; empty for no numbers."""
+    return " to ".join(str(n) for n in sorted({numbers.min(), numbers.max()})) if len(numbers) else ""
+
+
+def _differ_in_steps(sections: Sequence[Section]) -> bool:
+    steps = {row.at_step for section in sections for row in section.rows if row.kind == "arm" and row.num_seeds}
+    return len(steps) > 1
 
 
 def _cell(results: Results, arm: str, target: str, metric: str, step: int | None) -> Cell | None:

@@ -71,3 +71,8 @@ def test_a_search_answers_with_its_best_trial(tmp_path: Path, mode: str, choose)
     assert f"{best.values[0]:.2f}" in told[0] and f"dreambooth.steps={best.point['dreambooth.steps']}" in told[0]
     assert ("dreambooth.lora_rank=" in told[0]) == (best.point["dreambooth.method"] == "lora"), "drawn, but not read"
     assert told[1] == search.sentence
+
+
+def test_a_search_of_one_trial_names_it(tmp_path: Path) -> None:
+    folder = test_importances.write(tmp_path, {"fad_held_out": (test_importances.rate_decides, "min")}, num_trials=1)
+    assert answer(folder, tmp_path)[0].startswith("Of 1 finished trials, search-000 has the lowest fad_held_out")

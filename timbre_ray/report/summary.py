@@ -68,9 +68,12 @@ def _claims(judgements: Sequence[Judgement]) -> list[str]:
 
 
 def _best(search: Search) -> str:
-    """The trial that is first in each objective, with what the search chose for it."""
+    """The trial that is first in each objective, with what the search chose for it; no trial where all have the same score."""
     found = []
     for place, (metric, mode) in enumerate(search.objectives.items()):
+        if metric not in search.varied and len(search.trials) > 1:
+            found.append(f"all have the same {metric}, {number(search.trials[0].values[place])}")
+            continue
         choose: Callable[..., Drawn] = min if mode == "min" else max
         best = choose(search.trials, key=lambda trial, place=place: trial.values[place])
         which = f"the {'lowest' if mode == 'min' else 'highest'} {metric}, {number(best.values[place])} at step {best.last_step}"

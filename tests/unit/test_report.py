@@ -98,9 +98,10 @@ def write_sweep(
 
 def trial_record(arm: str, target: str, seed: int, scores: Scores) -> dict[str, Any]:
     method, epochs = ARMS[arm]
+    untaught = arm if epochs else "backbone"  # arms without teacher share their clips of step 0
     evaluations = [
         {"step": step, "num_clips": 24, "metrics": dict(scores(arm, target, seed, step)), "confidences": {},
-         "audio": {p: f"{arm}-{target}-{step}-{p}" for p in ("solo", "duet", "partner")}}
+         "audio": {p: f"{arm if step else untaught}-{target}-{step}-{p}" for p in ("solo", "duet", "partner")}}
         for step in (0, 25, 300)
     ]  # fmt: skip
     return {

@@ -70,12 +70,12 @@ def draw_all(results: Results) -> tuple[Drawing, ...]:
     highest = float(results.frame.loc[results.frame["metric"] == FAD, "value"].max())
     frames = {target: results.frame[results.frame["target"] == target] for target in results.targets}
     floors = {target: results.baselines.get(target, {}).get("metrics", {}).get(FAD) for target in results.targets}
-    untouched = results.untouched.label if results.untouched else None
+    untouched = {target: results.untouched[results.untouched["target"] == target] for target in results.targets}
     partner = results.partner
     drawings = [
         *(_over_steps(frames[t], t, FAD, partner, styles, floors[t], highest) for t in results.targets),
         *(_over_steps(frames[t], t, PIANO, partner, styles, None, 1.0) for t in results.targets),
-        *(_trade_off(frames[t], t, partner, styles, floors[t], untouched, highest) for t in results.targets),
+        *(_trade_off(frames[t], t, partner, styles, floors[t], untouched[t], highest) for t in results.targets),
     ]
     return tuple(d for d in drawings if d is not None)
 
@@ -126,14 +126,14 @@ def _trade_off(
     partner: str,
     styles: Mapping[str, _Style],
     floor: float | None,
-    untouched: str | None,
+    untouched: pd.DataFrame,
     highest: float,
 ) -> Drawing | None:
     last = _wide(frame[frame["final"]])
     if last is None:
         return None
     styles = {label: style for label, style in styles.items() if label in last.index.get_level_values("arm")}
-    start = _wide(frame[(frame["step"] == 0) & (frame["arm"] == untouched)])
+    start = _wide(untouched)
     shown = [style.name for style in styles.values()] + ([] if start is None else [UNTOUCHED_LABEL])
     with mpl.rc_context(rc(f"trade-off-{target}")):
         figure, axes = _canvas(shown)

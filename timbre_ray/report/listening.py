@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from timbre_ray.audio_file import open_audio
 from timbre_ray.report.embedding import mel_picture_uri, ogg_uri
@@ -96,7 +97,7 @@ def gather(results: Results, store: Store | Path) -> tuple[Listening, ...]:
         cells = dict(_references(results, store, target, shown_seeds[:1]))
         for arm in shown_arms:
             for seed in shown_seeds:
-                cells |= _clips(store, _evaluation(results, arm, target, seed, last=True), seed, arm)
+                cells |= _clips(store, _evaluation(results, results.of_arm(arm), target, seed, last=True), seed, arm)
         if cells:
             left_out = f"Showing {len(shown_seeds)} of {len(seeds)} seeds and {len(shown_arms)} of {len(arms)} arms."
             note = left_out if (len(shown_seeds), len(shown_arms)) < (len(seeds), len(arms)) else ""
@@ -108,17 +109,17 @@ def gather(results: Results, store: Store | Path) -> tuple[Listening, ...]:
 
 def _references(results: Results, store: Store, target: str, seeds: Sequence[int]) -> Iterator[tuple[tuple[str, int, str], Any]]:
     real = results.baselines.get(target, {}).get("audio", {}).get("real")
+    untouched = results.untouched[results.untouched["target"] == target]
     for seed in seeds:
         if real:
             yield ("solo", seed, RECORDING), _read(store, "encode", real, f"train_{CLIP:04d}.flac")
-        if results.untouched:
-            evaluation = _evaluation(results, results.untouched.label, target, seed, last=False)
-            if evaluation and evaluation["step"] == 0:
-                yield from _clips(store, evaluation, seed, UNTOUCHED).items()
+        there = sorted({int(each) for each in untouched["seed"]}, key=lambda each: (each != seed, each))
+        for other in there[:1]:  # of this seed where it has finished; the clips are the same at every seed
+            yield from _clips(store, _evaluation(results, untouched, target, other, last=False), seed, UNTOUCHED).items()
 
 
-def _evaluation(results: Results, arm: str, target: str, seed: int, *, last: bool) -> Mapping[str, Any] | None:
-    lines = results.of_arm(arm)
+def _evaluation(results: Results, lines: pd.DataFrame, target: str, seed: int, *, last: bool) -> Mapping[str, Any] | None:
+    """The first or the last one of the first trial among these lines of ``Results.frame``."""
     own = lines[(lines["target"] == target) & (lines["seed"] == seed)]
     if own.empty:
         return None

@@ -84,9 +84,8 @@ def _best(search: Search) -> str:
 def _trade_off(results: Results) -> list[str]:
     """On each target, which arm has the lowest mean distance and which the highest mean confidence; no verdict."""
     sentences = []
-    start: Mapping[str, float] = {}
-    if results.untouched:
-        start = results.values(results.untouched.label, PIANO, step=0).groupby(level="target").mean().to_dict()
+    before_training = results.untouched[results.untouched["metric"] == PIANO]
+    start = before_training.groupby("target")["value"].mean().to_dict()
     for target in results.targets:
         last = results.frame[results.frame["final"] & (results.frame["target"] == target)]
         fad, piano = ({arm: own for arm, own in last[last["metric"] == m].groupby("arm")["value"]} for m in (FAD, PIANO))

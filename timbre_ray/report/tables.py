@@ -159,8 +159,10 @@ def _section(
     rows = [row for row in (_floor_row(results, target, columns), _untouched_row(results, target, columns, paper)) if row]
     arm_rows = []
     for arm in arms:
-        cells = [_cell(results, arm.label, target, column.metric, column.step) for column in columns]
-        arm_rows.append(_row(results, arm.label, "arm", arm.label, target, cells, paper.get(arm.label, {}).get(target)))
+        cells = [_cell(_at(target, results.values(arm.label, column.metric, step=column.step))) for column in columns]
+        lines = results.of_arm(arm.label)
+        own = lines[lines["target"] == target]
+        arm_rows.append(_row(arm.label, "arm", own, own.loc[own["final"], "step"], cells, paper.get(arm.label, {}).get(target)))
     return Section(target=target, rows=(*rows, *_mark_best(arm_rows, columns)))
 
 
@@ -181,14 +183,14 @@ def _floor_row(results: Results, target: str, columns: tuple[Column, ...]) -> Ro
 
 
 def _untouched_row(results: Results, target: str, columns: tuple[Column, ...], paper: dict[str, dict[str, str]]) -> Row | None:
-    arm = results.untouched
-    if arm is None:
+    own = results.untouched[results.untouched["target"] == target]
+    if own.empty:
         return None
     cells = []
     for column in columns:
-        cell = _cell(results, arm.label, target, column.metric, 0) if _holds_reference(results, column) else None
+        cell = _cell(own.loc[own["metric"] == column.metric, "value"]) if _holds_reference(results, column) else None
         cells.append(dataclasses.replace(cell, std=cell.std or None) if cell else None)
-    return _row(results, UNTOUCHED_LABEL, "untouched", arm.label, target, cells, paper.get(UNTOUCHED_KEY, {}).get(target))
+    return _row(UNTOUCHED_LABEL, "untouched", own, own["step"], cells, paper.get(UNTOUCHED_KEY, {}).get(target))
 
 
 def _holds_reference(results: Results, column: Column) -> bool:
@@ -197,18 +199,16 @@ def _holds_reference(results: Results, column: Column) -> bool:
 
 
 def _row(
-    results: Results, label: str, kind: RowKind, arm: str, target: str, cells: Sequence[Cell | None], paper: str | None
+    label: str, kind: RowKind, lines: pd.DataFrame, last_steps: pd.Series, cells: Sequence[Cell | None], paper: str | None
 ) -> Row:
-    lines = results.of_arm(arm)
-    chosen = lines[lines["target"] == target]
-    steps = chosen.loc[chosen["final"] if kind == "arm" else chosen["step"] == 0, "step"]
+    """lines: of ``Results.frame``, those that the row is made of."""
     return Row(
         label=label,
         kind=kind,
         cells=tuple(cells),
-        num_seeds=chosen["seed"].nunique(),
-        num_clips=_ends(chosen["num_clips"]) or "0",
-        at_step=_ends(steps),
+        num_seeds=lines["seed"].nunique(),
+        num_clips=_ends(lines["num_clips"]) or "0",
+        at_step=_ends(last_steps),
         paper=paper,
     )
 
@@ -223,9 +223,13 @@ def _differ_in_steps(sections: Sequence[Section]) -> bool:
     return len(steps) > 1
 
 
-def _cell(results: Results, arm: str, target: str, metric: str, step: int | None) -> Cell | None:
-    values = results.values(arm, metric, step=step)
-    values = values[values.index.get_level_values("target") == target]
+def _at(target: str, values: pd.Series) -> pd.Series:
+    """values: by (target, seed)."""
+    return values[values.index.get_level_values("target") == target]
+
+
+def _cell(values: pd.Series) -> Cell | None:
+    """values: one a seed."""
     if values.empty:
         return None
     std = None

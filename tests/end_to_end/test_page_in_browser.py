@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_report import ARMS, write_sweep
+from tests.unit.test_report import ARMS, PLANTED, write_sweep
 from timbre_ray import report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -62,6 +62,8 @@ window.addEventListener("load", async () => {
   found.cleared = [...result.querySelectorAll("tbody tr")].every((row) => row.cells[1].textContent === "0");
   const requested = performance.getEntriesByType("resource").map((entry) => entry.name);
   found.requests = requested.filter((name) => !name.startsWith("data:"));
+  const heads = [...document.querySelectorAll("tbody th:first-child:not(.section)")];
+  found.widths = heads.map((head) => head.getBoundingClientRect().width).filter((width) => width > 0);
   found.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   document.body.dataset.found = JSON.stringify(found);
 });
@@ -108,6 +110,16 @@ def test_the_page_plays_and_the_blind_test_hides_and_reveals(page: Path, tmp_pat
     assert {row[0] for row in found["rows"]} == set(ARMS)
     assert sum(float(row[2]) for row in found["rows"]) == 4  # four choices, one of them shared
     assert sum(int(row[1]) for row in found["rows"]) == 8
+
+
+def test_long_names_of_arms_do_not_push_a_table_out_of_a_wide_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = ("an-arm-named-" * 8 + "so", "x" * 110)
+    for name in long:
+        monkeypatch.setitem(ARMS, name, ARMS["base-prior"])
+        monkeypatch.setitem(PLANTED, name, PLANTED["base-prior"])
+    results, store = write_sweep(tmp_path, arms=("base", *long), targets=("mine",), seeds=(0, 1))
+    found = open_page(report.build(results, store, tmp_path / "out"), tmp_path / "profile")
+    assert len(found["widths"]) > 5 and max(found["widths"]) <= 20 * 16 + 1
 
 
 def test_a_phone_needs_no_sideways_scrolling(page: Path, tmp_path: Path) -> None:

@@ -412,3 +412,30 @@ def test_steps_too_near_each_other_share_no_room_for_their_names() -> None:
     assert named[0] == "25" and named[-1] == "293" and 3 < len(named) < len(searched)
     ends = [(250 * (int(n) / 293) ** 0.5, 0.55 * figures.TICK_PT * len(n) / 2) for n in named]
     assert all(right - left > a + b for (left, a), (right, b) in zip(ends, ends[1:], strict=False))
+
+
+def test_arms_are_told_apart_by_colour_and_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = {f"arm-{place}": ("direct", 0) for place in range(16)}
+    for arm in arms:
+        monkeypatch.setitem(ARMS, arm, arms[arm])
+        monkeypatch.setitem(PLANTED, arm, PLANTED["base"])
+    styles = figures._styles(load(write_sweep(tmp_path, seeds=(0,), targets=("mine",), arms=tuple(arms))[0]))
+    assert len({(style.color, style.mark) for style in styles.values()}) == 16
+    first = {style.color: style.mark for style in list(styles.values())[:7]}
+    assert (list(first), list(first.values())) == (list(figures.SERIES), list(figures.MARKS)), "as ever up to seven arms"
+
+
+def test_long_names_are_cut_where_they_stay_distinct() -> None:
+    short = figures._short_names(["base", "base-prior", "base-teacher-mixclass-prior"])
+    assert list(short.values()) == ["base", "…-prior", "…-teacher-mixclass-prior"]
+    same = "x" * 60
+    for names in (
+        [f"{same}1{same}", f"{same}2{same}", "plain"],  # differ where the cut is, wherever it is
+        [f"{same}-slow", f"{same}-fast"],
+        [f"slow-{same}", f"fast-{same}"],
+        [f"slowly-trained-{same}-one", f"slowly-trainer-{same}-one"],
+    ):
+        cut = figures._short_names(names)
+        assert list(cut) == names and len(set(cut.values())) == len(names)
+        assert all(len(name) <= figures.MAX_NAME for name in cut.values()), cut
+    assert figures._short_names([f"{same}-slow", f"{same}-fast"])[f"{same}-slow"] == f"{'x' * 17}…{'x' * 11}-slow"

@@ -54,6 +54,7 @@ window.addEventListener("load", async () => {
   }
   document.querySelector("[data-action=clear]").click();
   for (const choice of [0, 1, 2, 0]) stage.querySelectorAll(".chosen button")[choice].click();
+  found.key = localStorage.key(0);
   found.kept = JSON.parse(localStorage.getItem(localStorage.key(0))).length;
   document.querySelector("[data-action=show]").click();
   found.shown = !result.hidden;
@@ -106,6 +107,8 @@ def test_the_page_plays_and_the_blind_test_hides_and_reveals(page: Path, tmp_pat
         "solo": ["the recording", "a recording", "solo"], "duet": ["the flute alone", "a recording", "solo"],
         "partner": ["the untouched model", "untouched backbone", "partner"],
     }  # fmt: skip
+    clips = re.findall(r'data-clips="([0-9a-f]+)"', page.read_text(encoding="utf-8"))
+    assert found["key"] == f"timbre-ray blind test: synthetic · timbre-ray, {clips[0]}"
     assert (found["kept"], found["shown"], found["cleared"]) == (4, True, True)
     assert {row[0] for row in found["rows"]} == set(ARMS)
     assert sum(float(row[2]) for row in found["rows"]) == 4  # four choices, one of them shared

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -354,6 +355,23 @@ def test_listening_shows_every_seed_and_the_references_once(tmp_path: Path) -> N
     assert [row.clips[0] is not None for row in table.rows] == [True] + [False] * 8
     assert [row.clips[1] is not None for row in table.rows] == [True, False, False] * 3
     assert all(clip and clip.is_arm for row in table.rows for clip in row.clips[2:])
+
+
+def test_choices_of_the_blind_test_belong_to_these_clips(tmp_path: Path) -> None:
+    def clips_of(folder: Path, store: Path, out: str) -> str:
+        page = report.build(folder, store, tmp_path / out).read_text()
+        labels = re.findall(r'<audio [^>]*aria-label="([^"]*)"', page)
+        assert len(labels) == len(set(labels)), "every player has a name of its own"
+        return re.findall(r'<section id="blind" data-clips="([0-9a-f]{20})"', page)[0]
+
+    folder, store = write_sweep(tmp_path / "one", seeds=(0, 1))
+    before = clips_of(folder, store, "a")
+    assert clips_of(folder, store, "b") == before, "of the same clips"
+    key = Ledger(folder).trials()[0]["evaluations"][-1]["audio"]["solo"]
+    other, _ = write_sweep(tmp_path / "two", seeds=(0, 1))
+    shutil.rmtree(tmp_path / "two" / "store" / "artifacts" / "generate" / key)
+    write_clips(Store(tmp_path / "two" / "store"), "generate", key, ["clip_0000.flac"], "solo", 0.31)
+    assert clips_of(other, tmp_path / "two" / "store", "c") != before
 
 
 def test_a_large_sweep_says_how_much_of_it_can_be_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

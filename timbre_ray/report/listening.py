@@ -6,6 +6,7 @@ All of a target's clips begin from the same noise (clip 0) and are brought to on
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import pandas as pd
 from timbre_ray.audio_file import open_audio
 from timbre_ray.report.embedding import mel_picture_uri, ogg_uri
 from timbre_ray.report.results import Results
+from timbre_ray.specs import digest
 from timbre_ray.store import DamagedArtifactError, Store
 
 CLIP = 0
@@ -69,6 +71,8 @@ class Listening:
     """What the recording plays, as the trials' specs name it."""
     note: str
     """What is left out; empty where all is shown."""
+    digest: str
+    """Of the clips as they were stored: Opus files of the same clip differ from one encoding to the next."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,11 +164,14 @@ def _table(target: str, wanted: Sequence[str], cells: _Cells, note: str, partner
         texts = [c.prompt for (kind, _, _), c in cells.items() if kind == prompt and isinstance(c, _Found) and c.prompt]
         for seed in seeds:
             clips = tuple(
-                _clip(f"{column}, {name}, seed {seed}", column, cells.get((prompt, seed, column)), level) for column in columns
+                _clip(f"{target}, {column}, {name}, seed {seed}", column, cells.get((prompt, seed, column)), level)
+                for column in columns
             )
             row = Row(kind=prompt, prompt=name, text=texts[0] if texts else "", seed=seed, is_first=seed == seeds[0], clips=clips)
             rows.append(row)
-    return Listening(target=target, columns=columns, rows=tuple(rows), instrument=instrument, note=note)
+    stored = [[*k, hashlib.sha256(c.samples.tobytes()).hexdigest()] for k, c in cells.items() if isinstance(c, _Found)]
+    own = digest([target, sorted(stored)])
+    return Listening(target=target, columns=columns, rows=tuple(rows), instrument=instrument, note=note, digest=own)
 
 
 def _clip(label: str, column: str, found: _Found | str | None, level: float) -> Clip | None:

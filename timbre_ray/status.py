@@ -54,7 +54,8 @@ class SweepStatus:
         counts = Counter(trial.state for trial in self.trials)
         parts = [f"{counts[state]} {state}" for state in ORDER if counts[state]]
         if self.num_planned is not None:
-            parts.append(f"{self.num_planned - len(self.trials)} not begun, {self.num_planned} planned")
+            num_planned = max(self.num_planned, len(self.trials))  # a search keeps its trials where num_trials was lowered
+            parts.append(f"{num_planned - len(self.trials)} not begun, {num_planned} planned")
         how = "running" if self.is_running else "not running"
         return f"{self.name} ({how}): {', '.join(parts) or 'nothing begun'}"
 

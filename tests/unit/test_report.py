@@ -312,8 +312,20 @@ def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
     def scores(arm: str, target: str, seed: int, step: int) -> dict[str, float]:
         return {**planted(arm, target, seed, step), "fad_train": float("nan")}
 
-    with pytest.raises(ValueError, match=r"step=0\]\.metrics\.fad_train=nan"):
+    with pytest.raises(ValueError, match=r"step=0\]\.metrics\.fad_train=nan: .*delete the file .*, then run the sweep again"):
         load(write_sweep(tmp_path, scores, seeds=(0,))[0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), None])
+def test_a_floor_that_is_no_number_is_refused(tmp_path: Path, value: float | None) -> None:
+    folder, store = write_sweep(tmp_path, seeds=(0,))
+    ledger = Ledger(folder)
+    floor = ledger.baselines()["chinese_flute_v2"]
+    ledger.write_baseline("chinese_flute_v2", {**floor, "metrics": {**floor["metrics"], "fad_held_out": value}})
+    with pytest.raises(ValueError, match=r"baselines/chinese_flute_v2\.json: metrics\.fad_held_out=.*delete the file"):
+        report.build(folder, store, tmp_path / "out")
+    (folder / "baselines" / "chinese_flute_v2.json").unlink()
+    report.build(folder, store, tmp_path / "out")
 
 
 def test_a_report_without_its_store_says_so(tmp_path: Path) -> None:

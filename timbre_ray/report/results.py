@@ -239,7 +239,8 @@ def _frame(finished: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> 
                 if not isinstance(value, int | float) or not math.isfinite(value):
                     raise ValueError(
                         f"trials/{trial['trial_id']}.json: evaluations[step={evaluation['step']}].metrics.{metric}={value!r}: "
-                        "a finished trial's score must be a finite number; run the trial again"
+                        "a finished trial's score must be a finite number; delete the file (of a sweep behind a URL, there too), "
+                        "then run the sweep again"
                     )
                 step = int(evaluation["step"])
                 lines.append(

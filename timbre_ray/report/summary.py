@@ -134,8 +134,9 @@ def completeness(results: Results) -> str:
             "not known)"
         )
     else:
-        rest = results.num_planned - finished - failed
-        text = f"{finished} of {results.num_planned} planned trials finished{stopped}, {failed} failed, {rest} not finished"
+        planned = max(results.num_planned, len(results.trials))  # a search keeps its trials where num_trials was lowered
+        rest = planned - finished - failed
+        text = f"{finished} of {planned} planned trials finished{stopped}, {failed} failed, {rest} not finished"
     seeds = sorted({int(seed) for seed in results.frame["seed"]})
     text += f"; targets: {', '.join(results.targets)}; seeds: {', '.join(map(str, seeds)) or 'none yet'}."
     return text + (" A failed trial’s scores are left out of every table." if failed else "")

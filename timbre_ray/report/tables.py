@@ -84,7 +84,11 @@ class Table:
 
 
 def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table, ...]:
-    """Tables 2 to 7, in order, of a search without 2; a target beyond the second gets its own table after Table 4."""
+    """Tables 2 to 7, in order, of a search without 2; a target beyond the second gets its own table after Table 4.
+
+    Raises ValueError for a floor that is no finite number.
+    """
+    _check_floors(results)
     everyone = results.arms
     plain_and_taught = tuple(arm for arm in everyone if arm.method == "direct")
 
@@ -151,6 +155,17 @@ def _measured_columns(results: Results) -> list[Column]:
     ]
     columns += [_column("clap_t", "CLAP, to the prompt", None, "high"), _column("clap_a", "CLAP, to held-out", None, "high")]
     return [column for column in columns if column.metric in measured]
+
+
+def _check_floors(results: Results) -> None:
+    """As strict as with trials' scores."""
+    for target, record in results.baselines.items():
+        for metric, value in record["metrics"].items():
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(
+                    f"baselines/{target}.json: metrics.{metric}={value!r}: a floor must be a finite number; delete the file "
+                    "(of a sweep behind a URL, there too), then run the sweep again"
+                )
 
 
 def _section(

@@ -18,7 +18,7 @@ DIFFERS = 1
 
 
 def check(folder: Path, store: Store, written: Path, *, baseline: str | None, margin: float | None) -> int:
-    """Recomputes and prints what differs; the exit code. Tables are compared where a report was written."""
+    """Recomputes and prints what differs; the exit code. written: folder of the report, compared where there is one."""
     from timbre_ray import recheck
     from timbre_ray.report import stored_scores
 
@@ -29,15 +29,15 @@ def check(folder: Path, store: Store, written: Path, *, baseline: str | None, ma
         for task in bar:
             compared, differing = recheck.run(task, store, scores)
             num, found = num + compared, [*found, *differing]
-    tables = "no tables written yet"
-    if written.is_dir():
-        found += recheck.check_tables(folder, store, written, baseline=baseline, margin=margin)
-        tables = f"and the tables in {written}"
+    texts = "no tables written yet"
+    if (written / "tables").is_dir():
+        found += recheck.check_texts(folder, store, written, baseline=baseline, margin=margin)
+        texts = f"and report.md and the tables in {written}"
     if found:
         _print(found)
     outcome = f"{len(found)} differ" if found else "none differs"
     tolerance = f"more than {recheck.TOLERANCE:g} of its size, or {recheck.TOLERANCE:g} below 1"
-    typer.echo(f"{folder}: {num} numbers of {len(tasks)} scores computed again, {tables}: {outcome} ({tolerance})")
+    typer.echo(f"{folder}: {num} numbers of {len(tasks)} scores computed again, {texts}: {outcome} ({tolerance})")
     return DIFFERS if found else OK
 
 

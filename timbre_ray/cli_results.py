@@ -105,7 +105,7 @@ def report(
         if check:
             from timbre_ray import cli_check
 
-            raise typer.Exit(cli_check.check(folder, store, target / "tables", baseline=baseline, margin=margin))
+            raise typer.Exit(cli_check.check(folder, store, target, baseline=baseline, margin=margin))
         typer.echo(f"Report: {report_package.build(folder, store, target, baseline=baseline, margin=margin)}")
 
 

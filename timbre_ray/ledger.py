@@ -50,6 +50,11 @@ def partner_of(records: Iterable[Mapping[str, Any]]) -> str:
     return common_partner(str(spec.get("clips", {}).get("partner", "partner")) for spec in specs)
 
 
+def is_stopped_early(record: Mapping[str, Any]) -> bool:
+    """ASHA ended this finished trial before its last step."""
+    return record["status"] == "finished" and bool(record.get("stopped_early"))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Difference:
     """A sweep against its ledger. Every planned trial is in exactly one of keep, run and changed."""

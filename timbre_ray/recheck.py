@@ -1,4 +1,4 @@
-"""Every number of a report once more: from the stored audio by the scorer itself, and from the ledger to the written tables.
+"""Every number of a report once more: from the stored audio by the scorer itself, and from the ledger to the written texts.
 
 Nothing is written. A number that cannot be recomputed, because its audio or its score is gone, counts as a finding too: a check
 must not pass over what it did not see.
@@ -15,7 +15,7 @@ from typing import Any
 
 from timbre_ray import report
 from timbre_ray.identity import JUDGES, judges_digest
-from timbre_ray.report import stored_scores
+from timbre_ray.report import own_tables, stored_scores
 from timbre_ray.report.results import load
 from timbre_ray.report.stored_scores import Scores
 from timbre_ray.store import Artifact, ArtifactNotFoundError, DamagedArtifactError, Store
@@ -159,21 +159,29 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
         yield name, float(value)
 
 
-def check_tables(
+def check_texts(
     folder: Path, store: Store, written: Path, *, baseline: str | None = None, margin: float | None = None
 ) -> list[Finding]:
-    """The tables in ``written`` against those that the results make now, as text: one finding a file."""
-    with tempfile.TemporaryDirectory() as fresh:
-        report.build_tables(folder, store, Path(fresh), baseline=baseline, margin=margin)
-        found = []
-        for path in sorted(Path(fresh).glob("*.csv")):
-            old = written / path.name
+    """report.md and the tables of the report in ``written`` against those that the results make now, as text: one finding a file.
+
+    A table of the report's that the results no longer make is one, too.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        fresh, found = Path(temporary), []
+        report.build_texts(folder, store, fresh, baseline=baseline, margin=margin)
+        for path in (fresh / "report.md", *sorted(fresh.glob("tables/*.csv")), *sorted(fresh.glob("tables/*.tex"))):
+            old = written / path.relative_to(fresh)
             if not old.is_file():
-                gone = "is not there; write the report again"
-                found.append(Finding(where=str(old), name="the file", stored=None, recomputed=None, note=gone))
+                found.append(_file(old, "is not there; write the report again"))
             elif old.read_bytes() != path.read_bytes():
                 found.append(_first_line(old, path))
+        surplus = [path for path in own_tables.find(written / "tables") if not (fresh / "tables" / path.name).exists()]
+        found += [_file(path, "is of an earlier report; write the report again") for path in surplus]
     return found
+
+
+def _file(path: Path, note: str) -> Finding:
+    return Finding(where=str(path), name="the file", stored=None, recomputed=None, note=note)
 
 
 def _first_line(old: Path, new: Path) -> Finding:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import filelock
 
 from timbre_ray.finished import fetch_results
-from timbre_ray.ledger import Ledger, mirror_of, partner_of
+from timbre_ray.ledger import Ledger, is_stopped_early, mirror_of, partner_of
 from timbre_ray.sole_driver import is_driven
 
 State = Literal["running", "interrupted", "finished", "stopped early", "failed"]
@@ -54,7 +54,8 @@ class SweepStatus:
         counts = Counter(trial.state for trial in self.trials)
         parts = [f"{counts[state]} {state}" for state in ORDER if counts[state]]
         if self.num_planned is not None:
-            parts.append(f"{self.num_planned - len(self.trials)} not begun, {self.num_planned} planned")
+            num_planned = max(self.num_planned, len(self.trials))  # a search keeps its trials where num_trials was lowered
+            parts.append(f"{num_planned - len(self.trials)} not begun, {num_planned} planned")
         how = "running" if self.is_running else "not running"
         return f"{self.name} ({how}): {', '.join(parts) or 'nothing begun'}"
 
@@ -104,7 +105,7 @@ def _trial(record: Mapping[str, Any], folder: Path, is_running: bool, now: float
     state: State = record["status"]
     if state == "running" and not is_running:
         state = "interrupted"
-    elif state == "finished" and record.get("stopped_early"):
+    elif is_stopped_early(record):
         state = "stopped early"
     last = record["evaluations"][-1] if record["evaluations"] else {}
     error = record.get("error") or {}

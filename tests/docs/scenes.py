@@ -103,7 +103,7 @@ TUTORIAL = Scene(
         "timbre-ray compare direct prior --sweep my-flute": Act(
             says=("dreambooth.method", "fad_held_out", "store/artifacts/generate/")
         ),
-        "timbre-ray report my-flute --check": Act(says=("and the tables in reports/my-flute/tables: none differs",)),
+        "timbre-ray report my-flute --check": Act(says=("report.md and the tables in reports/my-flute: none differs",)),
         f'timbre-ray generate --from prior --sweep my-flute "{PROMPT}" -n 4 -o out/': Act(
             says=("out/clip_0003.wav",), writes={"out/*": 8}, after=four_clips
         ),
@@ -203,7 +203,7 @@ REFERENCE = Scene(
         "timbre-ray status mini-ablation": Act(says=("3 finished, 0 not begun", "large-gpt2-prior", "large-gpt2-lora")),
         "timbre-ray report mini-ablation --out reports/mini-ablation": Act(writes=report("mini-ablation")),
         "timbre-ray report s3://bucket/prefix": Act(inside="laptop", writes=report("mini-ablation")),
-        "timbre-ray report mini-ablation --check": Act(says=("and the tables in reports/mini-ablation/tables: none differs",)),
+        "timbre-ray report mini-ablation --check": Act(says=("report.md and the tables in reports/mini-ablation: none differs",)),
         "timbre-ray compare large-gpt2 large-gpt2-prior --sweep mini-ablation": Act(
             says=(
                 "dreambooth.method  direct      prior",

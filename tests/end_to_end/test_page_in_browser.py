@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_report import ARMS, write_sweep
+from tests.unit.test_report import ARMS, PLANTED, write_sweep
 from timbre_ray import report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -54,6 +54,7 @@ window.addEventListener("load", async () => {
   }
   document.querySelector("[data-action=clear]").click();
   for (const choice of [0, 1, 2, 0]) stage.querySelectorAll(".chosen button")[choice].click();
+  found.key = localStorage.key(0);
   found.kept = JSON.parse(localStorage.getItem(localStorage.key(0))).length;
   document.querySelector("[data-action=show]").click();
   found.shown = !result.hidden;
@@ -62,6 +63,8 @@ window.addEventListener("load", async () => {
   found.cleared = [...result.querySelectorAll("tbody tr")].every((row) => row.cells[1].textContent === "0");
   const requested = performance.getEntriesByType("resource").map((entry) => entry.name);
   found.requests = requested.filter((name) => !name.startsWith("data:"));
+  const heads = [...document.querySelectorAll("tbody th:first-child:not(.section)")];
+  found.widths = heads.map((head) => head.getBoundingClientRect().width).filter((width) => width > 0);
   found.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   document.body.dataset.found = JSON.stringify(found);
 });
@@ -104,10 +107,22 @@ def test_the_page_plays_and_the_blind_test_hides_and_reveals(page: Path, tmp_pat
         "solo": ["the recording", "a recording", "solo"], "duet": ["the flute alone", "a recording", "solo"],
         "partner": ["the untouched model", "untouched backbone", "partner"],
     }  # fmt: skip
+    clips = re.findall(r'data-clips="([0-9a-f]+)"', page.read_text(encoding="utf-8"))
+    assert found["key"] == f"timbre-ray blind test: synthetic · timbre-ray, {clips[0]}"
     assert (found["kept"], found["shown"], found["cleared"]) == (4, True, True)
     assert {row[0] for row in found["rows"]} == set(ARMS)
     assert sum(float(row[2]) for row in found["rows"]) == 4  # four choices, one of them shared
     assert sum(int(row[1]) for row in found["rows"]) == 8
+
+
+def test_long_names_of_arms_do_not_push_a_table_out_of_a_wide_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = ("an-arm-named-" * 8 + "so", "x" * 110)
+    for name in long:
+        monkeypatch.setitem(ARMS, name, ARMS["base-prior"])
+        monkeypatch.setitem(PLANTED, name, PLANTED["base-prior"])
+    results, store = write_sweep(tmp_path, arms=("base", *long), targets=("mine",), seeds=(0, 1))
+    found = open_page(report.build(results, store, tmp_path / "out"), tmp_path / "profile")
+    assert len(found["widths"]) > 5 and max(found["widths"]) <= 20 * 16 + 1
 
 
 def test_a_phone_needs_no_sideways_scrolling(page: Path, tmp_path: Path) -> None:

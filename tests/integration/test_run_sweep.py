@@ -136,6 +136,26 @@ def test_a_floor_that_is_missing_beside_kept_trials_is_computed(write_sweep):
     assert list(Ledger(third.results).baselines()) == ["flute"]
 
 
+def test_what_a_report_advises_for_scores_that_are_no_numbers_helps(write_sweep, tmp_path):
+    sweep = write_sweep(arms=by_token("one", "two"))
+    outcome, _, records = run(sweep)
+    ledger, (target, floor) = Ledger(outcome.results), next(iter(Ledger(outcome.results).baselines().items()))
+    trial = records["one"]
+    last = trial["evaluations"][-1]
+    spoilt = {**last, "metrics": {name: float("inf") for name in last["metrics"]}}
+    ledger.write_trial({**trial, "evaluations": [*trial["evaluations"][:-1], spoilt]})
+    ledger.write_baseline(target, {**floor, "metrics": {name: float("nan") for name in floor["metrics"]}})
+    for named in (f"trials/{trial['trial_id']}.json", f"baselines/{target}.json"):
+        with pytest.raises(ValueError, match="delete the file .*, then run the sweep again") as refused:
+            write_tables(outcome.results, tmp_path / "spoilt")
+        assert str(refused.value).startswith(f"{named}: ")
+        (outcome.results / named).unlink()
+    again, _, healed = run(sweep)
+    assert (again.num_kept, again.finished, again.failed) == (1, (trial["trial_id"],), {})
+    assert healed["one"]["evaluations"] == trial["evaluations"] and Ledger(again.results).baselines()[target] == floor
+    write_tables(again.results, tmp_path / "healed")
+
+
 def test_a_worker_that_always_dies_and_a_failed_baseline_have_reasons(write_sweep):
     sweep = write_sweep(arms={"a": {"clips": {"token": "no_baseline"}}, **by_token("dies")})
     outcome, _, records = run(sweep)

@@ -110,6 +110,35 @@ def test_too_few_trials_are_told_and_not_ranked(tmp_path: Path) -> None:
     assert found(write(tmp_path / "more", ONE, num_trials=MIN_TRIALS)).shares
 
 
+def always_first(point: dict[str, Any], generator: np.random.Generator) -> float:
+    """A score in which no trial differs but by rounding."""
+    return 61.3 + 1e-14 * point["dreambooth.steps"]
+
+
+def test_where_all_trials_score_alike_nothing_is_ranked(tmp_path: Path) -> None:
+    folder = write(tmp_path, {"fad_held_out": (always_first, "min")}, num_trials=16)
+    search = found(folder)
+    assert search.shares == {} and search.sentence == (
+        "All 16 finished trials have the same fad_held_out, so there are no importances to estimate."
+    )
+    page = report.build(folder, tmp_path / "store", tmp_path / "out").read_text()
+    assert search.sentence in page and "Importances of the settings" not in page
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "Of 16 finished trials, all have the same fad\\_held\\_out, 61.30." in text
+    assert not (tmp_path / "out" / "tables" / "importances.csv").exists()
+
+
+def test_one_of_two_scores_that_is_alike_leaves_the_other_ranked(tmp_path: Path) -> None:
+    folder = write(tmp_path, {"duet_partner_rank": (always_first, "min"), "fad_held_out": (rate_decides, "min")})
+    search = found(folder)
+    assert search.headers == ("setting", "share of fad_held_out") and next(iter(search.shares)) == "dreambooth.lr"
+    assert "dreambooth.lr matters most for fad_held_out" in search.sentence
+    assert search.sentence.endswith(" All have the same duet_partner_rank, for which nothing matters.")
+    report.build(folder, tmp_path / "store", tmp_path / "out")
+    frame = pd.read_parquet(tmp_path / "out" / "tables" / "importances.parquet")
+    assert set(frame["metric"]) == {"fad_held_out"} and frame["share"].sum() == pytest.approx(1)
+
+
 def test_only_what_the_search_of_today_covers_counts(tmp_path: Path) -> None:
     folder = write(tmp_path, ONE, num_trials=16)
     ledger = Ledger(folder)

@@ -110,7 +110,8 @@ def test_a_wrong_outlier_interval_and_confidence_are_found(here: Path) -> None:
 
     edit(path, spoil)
     code, said = check()
-    assert code == 1 and "4 differ" in said and "clips.csv" in said, said  # the table of clips was made of the true numbers
+    # the table of clips, there and in report.md, was made of the true numbers
+    assert code == 1 and "5 differ" in said and "clips.csv" in said and "report.md" in said, said
     assert all(name in said for name in ("outliers.clip", "intervals.kad_held_out.1", "confidences.duet.piano")), said
 
 
@@ -129,6 +130,21 @@ def test_a_table_changed_by_hand_is_found(here: Path) -> None:
     (here / "reports/small/tables/trials.csv").unlink()
     code, said = check()
     assert code == 1 and "2 differ" in said and "table-3-fad.csv" in said and "trials.csv" in said, said
+
+
+def test_a_text_changed_by_hand_and_a_table_of_an_earlier_report_are_found(here: Path) -> None:
+    folder = here / "reports/small"
+    text = folder / "report.md"
+    text.write_text(text.read_text().replace("not measured", "holds", 1))
+    for name in ("effects.csv", "effects.tex", "table-4-fad.csv", "my-own.csv", "table-4-fad-notes.csv"):
+        (folder / "tables" / name).write_text("mine\n")
+    shutil.copy(folder / "tables" / "table-3-fad.csv", folder / "tables" / "table-4-fad-lute.csv")
+    code, said = check()
+    assert code == 1 and "5 differ" in said, said
+    assert all(f"reports/small/tables/{name}" in said for name in ("effects.csv", "effects.tex", "table-4-fad.csv")), said
+    assert "table-4-fad-lute.csv" in said and "report.md" in said and "my-own" not in said and "notes" not in said, said
+    text.unlink()
+    assert "is not there" in check()[1]
 
 
 def test_audio_that_is_gone_or_another_does_not_pass(here: Path) -> None:

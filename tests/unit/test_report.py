@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -98,9 +99,10 @@ def write_sweep(
 
 def trial_record(arm: str, target: str, seed: int, scores: Scores) -> dict[str, Any]:
     method, epochs = ARMS[arm]
+    untaught = arm if epochs else "backbone"  # arms without teacher share their clips of step 0
     evaluations = [
         {"step": step, "num_clips": 24, "metrics": dict(scores(arm, target, seed, step)), "confidences": {},
-         "audio": {p: f"{arm}-{target}-{step}-{p}" for p in ("solo", "duet", "partner")}}
+         "audio": {p: f"{arm if step else untaught}-{target}-{step}-{p}" for p in ("solo", "duet", "partner")}}
         for step in (0, 25, 300)
     ]  # fmt: skip
     return {
@@ -232,9 +234,10 @@ def test_a_search_over_two_metrics_shows_its_front(tmp_path: Path) -> None:
     assert pareto.front(load(folder)) is None, "no search over several metrics"
     ledger.write_sweep(sweep | {"objectives": {"fad_held_out": "min", "partner_confidence": "max"}})
     front = pareto.front(load(folder))
-    assert front.headers == ("trial", "fad_held_out (min)", "partner_confidence (max)", "settings") and front.num_trials == 4
+    assert front.headers == ("trial", "fad_held_out (min)", "partner_confidence (max)", "at step", "settings")
+    assert front.num_trials == 4
     assert sorted(row[0] for row in front.rows) == ["equal", "keeper", "near"] and front.rows[-1][0] == "keeper"
-    assert front.rows[-1][3] == "dreambooth.lr=1.235e-05, dreambooth.method=prior"
+    assert front.rows[-1][3:] == ("300", "dreambooth.lr=1.235e-05, dreambooth.method=prior")
     page = report.build(folder, store, tmp_path / "out").read_text()
     text = (tmp_path / "out" / "report.md").read_text()
     assert (
@@ -309,8 +312,20 @@ def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
     def scores(arm: str, target: str, seed: int, step: int) -> dict[str, float]:
         return {**planted(arm, target, seed, step), "fad_train": float("nan")}
 
-    with pytest.raises(ValueError, match=r"step=0\]\.metrics\.fad_train=nan"):
+    with pytest.raises(ValueError, match=r"step=0\]\.metrics\.fad_train=nan: .*delete the file .*, then run the sweep again"):
         load(write_sweep(tmp_path, scores, seeds=(0,))[0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), None])
+def test_a_floor_that_is_no_number_is_refused(tmp_path: Path, value: float | None) -> None:
+    folder, store = write_sweep(tmp_path, seeds=(0,))
+    ledger = Ledger(folder)
+    floor = ledger.baselines()["chinese_flute_v2"]
+    ledger.write_baseline("chinese_flute_v2", {**floor, "metrics": {**floor["metrics"], "fad_held_out": value}})
+    with pytest.raises(ValueError, match=r"baselines/chinese_flute_v2\.json: metrics\.fad_held_out=.*delete the file"):
+        report.build(folder, store, tmp_path / "out")
+    (folder / "baselines" / "chinese_flute_v2.json").unlink()
+    report.build(folder, store, tmp_path / "out")
 
 
 def test_a_report_without_its_store_says_so(tmp_path: Path) -> None:
@@ -352,6 +367,23 @@ def test_listening_shows_every_seed_and_the_references_once(tmp_path: Path) -> N
     assert [row.clips[0] is not None for row in table.rows] == [True] + [False] * 8
     assert [row.clips[1] is not None for row in table.rows] == [True, False, False] * 3
     assert all(clip and clip.is_arm for row in table.rows for clip in row.clips[2:])
+
+
+def test_choices_of_the_blind_test_belong_to_these_clips(tmp_path: Path) -> None:
+    def clips_of(folder: Path, store: Path, out: str) -> str:
+        page = report.build(folder, store, tmp_path / out).read_text()
+        labels = re.findall(r'<audio [^>]*aria-label="([^"]*)"', page)
+        assert len(labels) == len(set(labels)), "every player has a name of its own"
+        return re.findall(r'<section id="blind" data-clips="([0-9a-f]{20})"', page)[0]
+
+    folder, store = write_sweep(tmp_path / "one", seeds=(0, 1))
+    before = clips_of(folder, store, "a")
+    assert clips_of(folder, store, "b") == before, "of the same clips"
+    key = Ledger(folder).trials()[0]["evaluations"][-1]["audio"]["solo"]
+    other, _ = write_sweep(tmp_path / "two", seeds=(0, 1))
+    shutil.rmtree(tmp_path / "two" / "store" / "artifacts" / "generate" / key)
+    write_clips(Store(tmp_path / "two" / "store"), "generate", key, ["clip_0000.flac"], "solo", 0.31)
+    assert clips_of(other, tmp_path / "two" / "store", "c") != before
 
 
 def test_a_large_sweep_says_how_much_of_it_can_be_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,3 +444,30 @@ def test_steps_too_near_each_other_share_no_room_for_their_names() -> None:
     assert named[0] == "25" and named[-1] == "293" and 3 < len(named) < len(searched)
     ends = [(250 * (int(n) / 293) ** 0.5, 0.55 * figures.TICK_PT * len(n) / 2) for n in named]
     assert all(right - left > a + b for (left, a), (right, b) in zip(ends, ends[1:], strict=False))
+
+
+def test_arms_are_told_apart_by_colour_and_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = {f"arm-{place}": ("direct", 0) for place in range(16)}
+    for arm in arms:
+        monkeypatch.setitem(ARMS, arm, arms[arm])
+        monkeypatch.setitem(PLANTED, arm, PLANTED["base"])
+    styles = figures._styles(load(write_sweep(tmp_path, seeds=(0,), targets=("mine",), arms=tuple(arms))[0]))
+    assert len({(style.color, style.mark) for style in styles.values()}) == 16
+    first = {style.color: style.mark for style in list(styles.values())[:7]}
+    assert (list(first), list(first.values())) == (list(figures.SERIES), list(figures.MARKS)), "as ever up to seven arms"
+
+
+def test_long_names_are_cut_where_they_stay_distinct() -> None:
+    short = figures._short_names(["base", "base-prior", "base-teacher-mixclass-prior"])
+    assert list(short.values()) == ["base", "…-prior", "…-teacher-mixclass-prior"]
+    same = "x" * 60
+    for names in (
+        [f"{same}1{same}", f"{same}2{same}", "plain"],  # differ where the cut is, wherever it is
+        [f"{same}-slow", f"{same}-fast"],
+        [f"slow-{same}", f"fast-{same}"],
+        [f"slowly-trained-{same}-one", f"slowly-trainer-{same}-one"],
+    ):
+        cut = figures._short_names(names)
+        assert list(cut) == names and len(set(cut.values())) == len(names)
+        assert all(len(name) <= figures.MAX_NAME for name in cut.values()), cut
+    assert figures._short_names([f"{same}-slow", f"{same}-fast"])[f"{same}-slow"] == f"{'x' * 17}…{'x' * 11}-slow"

@@ -9,9 +9,11 @@ import pytest
 from tests.unit import test_effects, test_importances
 from tests.unit.test_report import write_sweep
 from timbre_ray import report
+from timbre_ray.ledger import Ledger
 from timbre_ray.report import claims, effects, importances, summary
 from timbre_ray.report.findings import Findings
 from timbre_ray.report.results import load
+from timbre_ray.status import read_status
 from timbre_ray.store import Store
 
 
@@ -71,3 +73,19 @@ def test_a_search_answers_with_its_best_trial(tmp_path: Path, mode: str, choose)
     assert f"{best.values[0]:.2f}" in told[0] and f"dreambooth.steps={best.point['dreambooth.steps']}" in told[0]
     assert ("dreambooth.lora_rank=" in told[0]) == (best.point["dreambooth.method"] == "lora"), "drawn, but not read"
     assert told[1] == search.sentence
+
+
+def test_a_search_of_one_trial_names_it(tmp_path: Path) -> None:
+    folder = test_importances.write(tmp_path, {"fad_held_out": (test_importances.rate_decides, "min")}, num_trials=1)
+    assert answer(folder, tmp_path)[0].startswith("Of 1 finished trials, search-000 has the lowest fad_held_out")
+
+
+def test_a_search_cut_short_has_no_trials_missing(tmp_path: Path) -> None:
+    """search.num_trials was lowered after more of them had run; and a failed one is drawn anew."""
+    folder = test_importances.write(tmp_path, {"fad_held_out": (test_importances.rate_decides, "min")}, num_trials=5)
+    ledger = Ledger(folder)
+    ledger.write_sweep({**ledger.sweep(), "planned": 3})
+    assert summary.completeness(load(folder)).startswith("5 of 5 planned trials finished, 0 failed, 0 not finished;")
+    assert read_status(folder).line == "search (not running): 5 finished, 0 not begun, 5 planned"
+    ledger.write_sweep({**ledger.sweep(), "planned": 7})
+    assert summary.completeness(load(folder)).startswith("5 of 7 planned trials finished, 0 failed, 2 not finished;")

@@ -1,7 +1,8 @@
 """What a sweep showed: tables, verdicts on the claims, figures and sound, from the ledger and the store.
 
 ``build`` writes index.html (one self-contained page), report.md, tables/*.csv and
-tables/*.tex and tables/*.parquet. Neither torch nor Ray is imported.
+tables/*.tex and tables/*.parquet, and removes tables that an earlier report had and this one has not.
+Neither torch nor Ray is imported.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # importing the package must not cost the time of pandas
+    from timbre_ray.report.claims import Judgement
     from timbre_ray.report.findings import Findings
 
 from timbre_ray.store import Store
@@ -26,12 +28,10 @@ def build(results: Path, store: Path | Store, out: Path, *, baseline: str | None
     Raises ValueError for a ledger without a trial, for a score that is no finite number, for a faulty paper_values.yaml and for
     a baseline that is no arm of the sweep.
     """
-    from timbre_ray.report import claims, figures, listening, markdown, page
+    from timbre_ray.report import figures, listening, page
 
     store = store if isinstance(store, Store) else Store(store)
-    findings = build_tables(results, store, out / "tables", baseline=baseline, margin=margin)
-    verdicts = claims.judge_all(findings.results)
-    (out / "report.md").write_text(markdown.render(findings, verdicts), encoding="utf-8")
+    findings, verdicts = build_texts(results, store, out, baseline=baseline, margin=margin)
     index = out / "index.html"
     drawn = figures.draw_all(findings.results)
     heard = listening.gather(findings.results, store)
@@ -39,9 +39,32 @@ def build(results: Path, store: Path | Store, out: Path, *, baseline: str | None
     return index
 
 
+def build_texts(
+    results: Path, store: Store, out: Path, *, baseline: str | None = None, margin: float | None = None
+) -> tuple[Findings, list[Judgement]]:
+    """Write tables/ and report.md into ``out``; returns what they were made of. Arguments and errors as of ``build``."""
+    from timbre_ray.report import claims, markdown
+
+    findings = build_tables(results, store, out / "tables", baseline=baseline, margin=margin)
+    verdicts = claims.judge_all(findings.results)
+    (out / "report.md").write_text(markdown.render(findings, verdicts), encoding="utf-8")
+    return findings, verdicts
+
+
 def build_tables(results: Path, store: Store, out: Path, *, baseline: str | None = None, margin: float | None = None) -> Findings:
     """Write the tables alone into ``out``; returns what they were made of. Arguments and errors as of ``build``."""
-    from timbre_ray.report import arms, comparisons, effect_forms, effects, importances, paper, spread, tables, textforms
+    from timbre_ray.report import (
+        arms,
+        comparisons,
+        effect_forms,
+        effects,
+        importances,
+        own_tables,
+        paper,
+        spread,
+        tables,
+        textforms,
+    )
     from timbre_ray.report.findings import Findings
     from timbre_ray.report.results import load
 
@@ -56,6 +79,7 @@ def build_tables(results: Path, store: Store, out: Path, *, baseline: str | None
         effects=effects.gather(measured, margin=margin),
         search=importances.gather(measured),
     )
+    own_tables.clear(out)  # now that nothing of the results can be at fault any more
     textforms.write_all(findings.tables, measured, out)
     textforms.write_contrasts(findings.contrasts, out)
     textforms.write_frame(arms.frame(findings.arm_lines), out / "arms.csv")

@@ -49,10 +49,11 @@ class Line:
 def gather(results: Results) -> tuple[Line, ...]:
     """By target and score; the references first, then the arms in the sweep's order."""
     frame = results.frame
-    known = frame[frame["metric"].map(lambda metric: metric.partition("/")[0] in SCORES).astype(bool)]
-    lines = [*_floors(results), *_lines(known[known["final"]], "arm", results.partner)]
-    if results.untouched is not None:
-        lines += _lines(known[(known["arm"] == results.untouched.label) & (known["step"] == 0)], "untouched", results.partner)
+    lines = [
+        *_floors(results),
+        *_lines(frame[frame["final"]], "arm", results.partner),
+        *_lines(results.untouched.assign(arm=UNTOUCHED_LABEL), "untouched", results.partner),
+    ]
     scores = {name: place for place, name in enumerate(SCORES)}
     arms = {arm.label: place for place, arm in enumerate(results.arms)}
     kinds: dict[RowKind, int] = {"floor": 0, "untouched": 1, "arm": 2}
@@ -71,13 +72,14 @@ def _floors(results: Results) -> Iterable[Line]:
 
 
 def _lines(frame: pd.DataFrame, kind: RowKind, partner: str) -> Iterable[Line]:
-    for (target, metric, label), own in frame.groupby(["target", "metric", "arm"], sort=False):
+    known = frame[frame["metric"].map(lambda metric: metric.partition("/")[0] in SCORES).astype(bool)]
+    for (target, metric, label), own in known.groupby(["target", "metric", "arm"], sort=False):
         found = paired_difference({(target, seed): value for seed, value in zip(own["seed"], own["value"], strict=True)})
         yield Line(
             target=target,
             metric=metric,
             score=score_name(metric, partner),
-            label=UNTOUCHED_LABEL if kind == "untouched" else label,
+            label=label,
             kind=kind,
             mean=found.mean,
             interval=found.interval if kind == "arm" else None,

@@ -24,6 +24,8 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X")
 INK, FAINT, PAPER = "#1a1a19", "#8a8a86", "#fcfbf8"
 MAX_LABELS = 14
 """Beyond so many rows, names would cover each other; the tables name them."""
+MAX_NAME = 34
+"""Characters of an arm's name for which there is room beside the axes."""
 WIDTH_IN, HEIGHT_IN = 5.6, 3.4
 LABEL_PT, LABEL_GAP = 9.2, 0.066
 """Size of names, and the least distance between two in shares of the axes' height."""
@@ -62,22 +64,28 @@ def draw_all(results: Results) -> tuple[Drawing, ...]:
     """FAD over steps, piano over steps, the trade-off at the last step: each for every target, on axes of one scale."""
     if results.frame.empty:
         return ()
-    names = _short_names([arm.label for arm in results.arms])
-    styles = {
-        arm.label: _Style(name=names[arm.label], color=SERIES[i % len(SERIES)], mark=MARKS[i % len(MARKS)], dashed=arm.teacher)
-        for i, arm in enumerate(results.arms)
-    }
+    styles = _styles(results)
     highest = float(results.frame.loc[results.frame["metric"] == FAD, "value"].max())
     frames = {target: results.frame[results.frame["target"] == target] for target in results.targets}
     floors = {target: results.baselines.get(target, {}).get("metrics", {}).get(FAD) for target in results.targets}
-    untouched = results.untouched.label if results.untouched else None
+    untouched = {target: results.untouched[results.untouched["target"] == target] for target in results.targets}
     partner = results.partner
     drawings = [
         *(_over_steps(frames[t], t, FAD, partner, styles, floors[t], highest) for t in results.targets),
         *(_over_steps(frames[t], t, PIANO, partner, styles, None, 1.0) for t in results.targets),
-        *(_trade_off(frames[t], t, partner, styles, floors[t], untouched, highest) for t in results.targets),
+        *(_trade_off(frames[t], t, partner, styles, floors[t], untouched[t], highest) for t in results.targets),
     ]
     return tuple(d for d in drawings if d is not None)
+
+
+def _styles(results: Results) -> dict[str, _Style]:
+    """Every arm its own pair of colour and mark, up to 49 of them: marks shift by one with each round of the colours."""
+    names = _short_names([arm.label for arm in results.arms])
+    styles = {}
+    for place, arm in enumerate(results.arms):
+        color, mark = SERIES[place % len(SERIES)], MARKS[(place + place // len(SERIES)) % len(MARKS)]
+        styles[arm.label] = _Style(name=names[arm.label], color=color, mark=mark, dashed=arm.teacher)
+    return styles
 
 
 def _over_steps(
@@ -126,14 +134,14 @@ def _trade_off(
     partner: str,
     styles: Mapping[str, _Style],
     floor: float | None,
-    untouched: str | None,
+    untouched: pd.DataFrame,
     highest: float,
 ) -> Drawing | None:
     last = _wide(frame[frame["final"]])
     if last is None:
         return None
     styles = {label: style for label, style in styles.items() if label in last.index.get_level_values("arm")}
-    start = _wide(frame[(frame["step"] == 0) & (frame["arm"] == untouched)])
+    start = _wide(untouched)
     shown = [style.name for style in styles.values()] + ([] if start is None else [UNTOUCHED_LABEL])
     with mpl.rc_context(rc(f"trade-off-{target}")):
         figure, axes = _canvas(shown)
@@ -170,11 +178,23 @@ def _wide(frame: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def _short_names(labels: Sequence[str]) -> dict[str, str]:
-    """Where every arm's name continues that of one arm, the others are written …-prior, …-lora: the room belongs to the data."""
+    """Where every arm's name continues that of one arm, the others are written …-prior, …-lora: the room belongs to the data.
+    What is longer than MAX_NAME even so is cut in its middle, or near it, so that no two names become one."""
     stem = min(labels, key=len)
-    if any(label != stem and not label.startswith(f"{stem}-") for label in labels):
-        return {label: label for label in labels}
-    return {label: label if label == stem else f"…{label.removeprefix(stem)}" for label in labels}
+    names = list(labels)
+    if all(label == stem or label.startswith(f"{stem}-") for label in labels):
+        names = [label if label == stem else f"…{label.removeprefix(stem)}" for label in labels]
+    for left in sorted(range(MAX_NAME), key=lambda left: abs(left - MAX_NAME // 2)):
+        cut = [_cut(name, left) for name in names]
+        if len(set(cut)) == len(set(names)):
+            return dict(zip(labels, cut, strict=True))
+    numbered = [_cut(f"{name} ({place})", MAX_NAME // 2) for place, name in enumerate(names, start=1)]
+    return dict(zip(labels, numbered, strict=True))
+
+
+def _cut(name: str, left: int) -> str:
+    """At most MAX_NAME characters: ``left`` of the beginning, an ellipsis, the rest of the end."""
+    return name if len(name) <= MAX_NAME else f"{name[:left]}…{name[len(name) - (MAX_NAME - 1 - left) :]}"
 
 
 def _tick_labels(steps: Sequence[int], width_pt: float) -> list[str]:
@@ -202,7 +222,7 @@ def rc(salt: str) -> dict[str, object]:
 def _canvas(labels: Iterable[str]) -> tuple[Figure, Axes]:
     """Axes with room for the names on their right, where there are not too many of them."""
     names = list(labels)
-    names_pt = LABEL_PT * 0.53 * max(map(len, names)) + 22 if len(names) <= MAX_LABELS else 12
+    names_pt = LABEL_PT * 0.6 * max(map(len, names)) + 22 if len(names) <= MAX_LABELS else 12
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
     FigureCanvasSVG(figure)
     axes = figure.add_axes((0.11, 0.15, max(0.35, 1 - 0.11 - names_pt / (WIDTH_IN * 72)), 0.81))

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from timbre_ray.ledger import short_name
-from timbre_ray.report.claims import number
+from timbre_ray.report.numbers import NOTHING, number
 from timbre_ray.report.results import Results, point_in_force
-from timbre_ray.report.textforms import NOTHING
 from timbre_ray.run_specs import RangeSpec
 
 if TYPE_CHECKING:  # a report of an ablation must not cost the time of optuna
@@ -25,6 +24,8 @@ MAX_TRIALS = 300
 """The forest takes seconds for so many, half a minute for a thousand and more than in proportion beyond."""
 SEED = 0
 SHOWN = 50
+ALIKE = 1e-6
+"""Scores nearer to each other than that are the same: a forest would find nothing in them, or split what rounding left."""
 READING = (
     "Optuna’s importances (fANOVA): the share of the score’s variance over the space that one setting alone accounts for, by a "
     "random forest on the finished trials. They add up to 1 whether or not anything matters, and a setting that the search "
@@ -55,23 +56,29 @@ class Search:
     space: Mapping[str, RangeSpec]
     trials: tuple[Drawn, ...]
     """Finished, within the ranges of today, the oldest first."""
+    varied: tuple[str, ...]
+    """Objectives in which trials differ."""
     shares: Mapping[str, tuple[float, ...]]
-    """Setting -> its importance for each objective, the most important for the first objective first; empty below MIN_TRIALS."""
+    """Setting -> its importance for each of ``varied``, the most important for the first of them first; empty below MIN_TRIALS
+    and where nothing varied."""
 
     @property
     def sentence(self) -> str:
-        if not self.shares:
+        if len(self.trials) < MIN_TRIALS:
             return f"{len(self.trials)} trials have finished; importances are not estimated from fewer than {MIN_TRIALS}."
-        first = next(iter(self.objectives))
+        alike = " and the same ".join(metric for metric in self.objectives if metric not in self.varied)
+        if not self.shares:
+            return f"All {len(self.trials)} finished trials have the same {alike}, so there are no importances to estimate."
         key, (share, *_) = next(iter(self.shares.items()))
         of_all = f"Over {len(self.trials)} finished trials"
         if len(self.trials) > MAX_TRIALS:
             of_all = f"Over {MAX_TRIALS} of {len(self.trials)} finished trials, spread evenly from the first to the last,"
-        return f"{of_all} {key} matters most for {first}, with a share of {share:.2f}."
+        rest = f" All have the same {alike}, for which nothing matters." if alike else ""
+        return f"{of_all} {key} matters most for {self.varied[0]}, with a share of {share:.2f}.{rest}"
 
     @property
     def headers(self) -> tuple[str, ...]:
-        return "setting", *(f"share of {metric}" for metric in self.objectives)
+        return "setting", *(f"share of {metric}" for metric in self.varied)
 
     @property
     def rows(self) -> tuple[tuple[str, ...], ...]:
@@ -122,23 +129,32 @@ def gather(results: Results) -> Search | None:
             values, chosen = tuple(last["metrics"][metric] for metric in objectives), point_in_force(trial)
             trials.append(Drawn(trial_id=trial["trial_id"], point=point, values=values, last_step=last["step"], in_force=chosen))
     spread = [trials[place] for place in sorted({round(p) for p in np.linspace(0, len(trials) - 1, MAX_TRIALS)})]
-    shares = _shares(spread, objectives, drawn_from) if len(trials) >= MIN_TRIALS else {}
-    return Search(objectives=objectives, space=space, trials=tuple(trials), shares=shares) if trials else None
+    varied = _varied(spread, objectives)
+    shares = _shares(spread, objectives, varied, drawn_from) if varied and len(trials) >= MIN_TRIALS else {}
+    return Search(objectives=objectives, space=space, trials=tuple(trials), varied=varied, shares=shares) if trials else None
 
 
 def frame(search: Search) -> pd.DataFrame:
     """One setting and objective a line."""
     lines = [
-        (key, metric, share)
-        for key, shares in search.shares.items()
-        for metric, share in zip(search.objectives, shares, strict=True)
+        (key, metric, share) for key, shares in search.shares.items() for metric, share in zip(search.varied, shares, strict=True)
     ]
     return pd.DataFrame(lines, columns=["setting", "metric", "share"])
 
 
+def _varied(trials: Sequence[Drawn], objectives: Mapping[str, str]) -> tuple[str, ...]:
+    values = zip(*(trial.values for trial in trials), strict=True)
+    pairs = zip(objectives, values, strict=False)  # without trials there are no values
+    return tuple(metric for metric, own in pairs if not math.isclose(min(own), max(own), abs_tol=ALIKE))
+
+
 def _shares(
-    trials: list[Drawn], objectives: Mapping[str, str], space: Mapping[str, optuna.distributions.BaseDistribution]
+    trials: Sequence[Drawn],
+    objectives: Mapping[str, str],
+    varied: Collection[str],
+    space: Mapping[str, optuna.distributions.BaseDistribution],
 ) -> dict[str, tuple[float, ...]]:
+    """Of every objective in ``varied``: Optuna raises an error where all trials have the same value."""
     import optuna
 
     even = {key: _even(distribution) for key, distribution in space.items()}
@@ -151,7 +167,8 @@ def _shares(
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=SEED)
     found = [
         optuna.importance.get_param_importances(study, evaluator=evaluator, target=lambda trial, i=i: trial.values[i])
-        for i in range(len(objectives))
+        for i, metric in enumerate(objectives)
+        if metric in varied
     ]
     return {key: tuple(float(shares[key]) for shares in found) for key in found[0]}
 

@@ -6,6 +6,7 @@ All of a target's clips begin from the same noise (clip 0) and are brought to on
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from timbre_ray.audio_file import open_audio
 from timbre_ray.report.embedding import mel_picture_uri, ogg_uri
 from timbre_ray.report.results import Results
+from timbre_ray.specs import digest
 from timbre_ray.store import DamagedArtifactError, Store
 
 CLIP = 0
@@ -68,6 +71,8 @@ class Listening:
     """What the recording plays, as the trials' specs name it."""
     note: str
     """What is left out; empty where all is shown."""
+    digest: str
+    """Of the clips as they were stored: Opus files of the same clip differ from one encoding to the next."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +101,7 @@ def gather(results: Results, store: Store | Path) -> tuple[Listening, ...]:
         cells = dict(_references(results, store, target, shown_seeds[:1]))
         for arm in shown_arms:
             for seed in shown_seeds:
-                cells |= _clips(store, _evaluation(results, arm, target, seed, last=True), seed, arm)
+                cells |= _clips(store, _evaluation(results, results.of_arm(arm), target, seed, last=True), seed, arm)
         if cells:
             left_out = f"Showing {len(shown_seeds)} of {len(seeds)} seeds and {len(shown_arms)} of {len(arms)} arms."
             note = left_out if (len(shown_seeds), len(shown_arms)) < (len(seeds), len(arms)) else ""
@@ -108,17 +113,17 @@ def gather(results: Results, store: Store | Path) -> tuple[Listening, ...]:
 
 def _references(results: Results, store: Store, target: str, seeds: Sequence[int]) -> Iterator[tuple[tuple[str, int, str], Any]]:
     real = results.baselines.get(target, {}).get("audio", {}).get("real")
+    untouched = results.untouched[results.untouched["target"] == target]
     for seed in seeds:
         if real:
             yield ("solo", seed, RECORDING), _read(store, "encode", real, f"train_{CLIP:04d}.flac")
-        if results.untouched:
-            evaluation = _evaluation(results, results.untouched.label, target, seed, last=False)
-            if evaluation and evaluation["step"] == 0:
-                yield from _clips(store, evaluation, seed, UNTOUCHED).items()
+        there = sorted({int(each) for each in untouched["seed"]}, key=lambda each: (each != seed, each))
+        for other in there[:1]:  # of this seed where it has finished; the clips are the same at every seed
+            yield from _clips(store, _evaluation(results, untouched, target, other, last=False), seed, UNTOUCHED).items()
 
 
-def _evaluation(results: Results, arm: str, target: str, seed: int, *, last: bool) -> Mapping[str, Any] | None:
-    lines = results.of_arm(arm)
+def _evaluation(results: Results, lines: pd.DataFrame, target: str, seed: int, *, last: bool) -> Mapping[str, Any] | None:
+    """The first or the last one of the first trial among these lines of ``Results.frame``."""
     own = lines[(lines["target"] == target) & (lines["seed"] == seed)]
     if own.empty:
         return None
@@ -159,11 +164,14 @@ def _table(target: str, wanted: Sequence[str], cells: _Cells, note: str, partner
         texts = [c.prompt for (kind, _, _), c in cells.items() if kind == prompt and isinstance(c, _Found) and c.prompt]
         for seed in seeds:
             clips = tuple(
-                _clip(f"{column}, {name}, seed {seed}", column, cells.get((prompt, seed, column)), level) for column in columns
+                _clip(f"{target}, {column}, {name}, seed {seed}", column, cells.get((prompt, seed, column)), level)
+                for column in columns
             )
             row = Row(kind=prompt, prompt=name, text=texts[0] if texts else "", seed=seed, is_first=seed == seeds[0], clips=clips)
             rows.append(row)
-    return Listening(target=target, columns=columns, rows=tuple(rows), instrument=instrument, note=note)
+    stored = [[*k, hashlib.sha256(c.samples.tobytes()).hexdigest()] for k, c in cells.items() if isinstance(c, _Found)]
+    own = digest([target, sorted(stored)])
+    return Listening(target=target, columns=columns, rows=tuple(rows), instrument=instrument, note=note, digest=own)
 
 
 def _clip(label: str, column: str, found: _Found | str | None, level: float) -> Clip | None:

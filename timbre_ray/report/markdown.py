@@ -69,7 +69,7 @@ def _importances(search: Search) -> list[str]:
     found = ["## What the search found", escape_markdown(search.sentence)]
     if search.shares:
         rows = ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in (search.headers, *search.rows)]
-        found += ["\n".join([rows[0], f"|:--|{'--:|' * len(search.objectives)}", *rows[1:]]), importances.READING]
+        found += ["\n".join([rows[0], f"|:--|{'--:|' * len(search.varied)}", *rows[1:]]), importances.READING]
     head, *lines = ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in (search.trial_headers, *search.trial_rows)]
     found += ["Trials, the best first:", "\n".join([head, f"|:--|{'--:|' * (len(search.trial_headers) - 1)}", *lines])]
     return found

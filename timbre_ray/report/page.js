@@ -36,7 +36,7 @@
   const section = document.getElementById("blind");
   const stage = document.getElementById("blind-stage");
   const result = document.getElementById("blind-result");
-  const key = `timbre-ray blind test: ${document.title}`;
+  const key = `timbre-ray blind test: ${document.title}, ${section.dataset.clips}`; // other clips, other choices
   const read = () => {
     try {
       return JSON.parse(localStorage.getItem(key)) || [];

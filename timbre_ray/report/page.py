@@ -28,6 +28,7 @@ from timbre_ray.report.findings import Findings
 from timbre_ray.report.listening import Listening
 from timbre_ray.report.paper import COLUMN_HEADER
 from timbre_ray.report.tables import COMMON_NOTE
+from timbre_ray.specs import digest
 
 _FOLDER = Path(__file__).parent
 
@@ -65,6 +66,7 @@ def render(findings: Findings, judgements: Sequence[Judgement], drawings: Sequen
         parallel=_marked([parallel.draw(search)])[0] if search else None,
         drawings=_marked(drawings),
         heard=heard,
+        clips_digest=digest([table.digest for table in heard]),
         css=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup((_FOLDER / "page.js").read_text(encoding="utf-8")),
         summary=summary,

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from timbre_ray.report.claims import number
 from timbre_ray.report.figures import FAINT, INK, LABEL_PT, PAPER, SERIES, WIDTH_IN, Drawing, as_svg, rc
 from timbre_ray.report.importances import Drawn, Search
+from timbre_ray.report.numbers import number
 from timbre_ray.report.pareto import dominates, losses
 from timbre_ray.run_specs import RangeSpec
 

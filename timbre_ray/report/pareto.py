@@ -6,10 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from timbre_ray.report.claims import number
+from timbre_ray.report.numbers import number
 from timbre_ray.report.results import Results, point_in_force
 
-READING = "These trials are the front: none of the others is at least as good in every metric and better in one."
+READING = (
+    "These trials are the front: none of the others is at least as good in every metric and better in one. Every trial counts "
+    "with its last scores, which may be early ones: “at step” says of which step."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,7 +21,7 @@ class Front:
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    """Trial, its values of the metrics, what the search chose for it."""
+    """Trial, its values of the metrics, the step of these, what the search chose for it."""
     num_trials: int
     """Finished trials that they were compared with, themselves among them."""
 
@@ -29,14 +32,16 @@ def front(results: Results) -> Front | None:
     finished = [trial for trial in results.with_status("finished") if trial["evaluations"]]
     if len(objectives) < 2 or not finished:
         return None
-    values = {trial["trial_id"]: [trial["evaluations"][-1]["metrics"][metric] for metric in objectives] for trial in finished}
+    last = {trial["trial_id"]: trial["evaluations"][-1] for trial in finished}
+    values = {name: [evaluation["metrics"][metric] for metric in objectives] for name, evaluation in last.items()}
     found = {name: losses(measured, objectives) for name, measured in values.items()}
     best = [name for name in found if not any(dominates(other, found[name]) for other in found.values())]
     points = {trial["trial_id"]: settings(point_in_force(trial)) for trial in finished}
     rows = [
-        (name, *(number(value) for value in values[name]), points[name]) for name in sorted(best, key=lambda name: found[name])
+        (name, *(number(value) for value in values[name]), str(last[name]["step"]), points[name])
+        for name in sorted(best, key=lambda name: found[name])
     ]
-    headers = ("trial", *(f"{metric} ({mode})" for metric, mode in objectives.items()), "settings")
+    headers = ("trial", *(f"{metric} ({mode})" for metric, mode in objectives.items()), "at step", "settings")
     return Front(headers=headers, rows=tuple(rows), num_trials=len(finished))
 
 

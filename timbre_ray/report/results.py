@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,33 @@ class Results:
         return tuple(sorted(int(step) for step in self.frame["step"].unique()))
 
     @functools.cached_property
-    def untouched(self) -> Arm | None:
-        """The arm whose step 0 is the backbone as it came: nothing was taught, nothing trained."""
-        at_zero = set(self.frame.loc[self.frame["step"] == 0, "arm"])
-        plain = [arm for arm in self.arms if not arm.teacher and arm.label in at_zero]
-        return min(plain, key=lambda arm: arm.method != "direct") if plain else None
+    def untouched(self) -> pd.DataFrame:
+        """Step 0 of the backbone as it came, nothing taught and nothing trained: of each target and seed one arm's lines.
+
+        All arms without teacher share these clips, so any of them will do where the first has no finished trial. One whose clips
+        are others by their keys, those of another backbone say, will not.
+        """
+        plain = sorted((arm for arm in self.arms if not arm.teacher), key=lambda arm: arm.method != "direct")
+        places = {label: place for place, label in enumerate(self._of_one_backbone([arm.label for arm in plain]))}
+        own = self.frame[(self.frame["step"] == 0) & self.frame["arm"].isin(places)]
+        own = own.sort_values("arm", key=lambda labels: labels.map(places), kind="stable")
+        first = own.drop_duplicates(["target", "seed"])["trial_id"]
+        return own[own["trial_id"].isin(first)]
+
+    def _of_one_backbone(self, labels: Iterable[str]) -> list[str]:
+        """Of these arms the first, and those whose step 0 nowhere has other audio than those before them."""
+        clips: dict[str, dict[tuple[str, int], Any]] = defaultdict(dict)
+        for trial in self.with_status("finished"):
+            for evaluation in trial["evaluations"]:
+                if evaluation["step"] == 0 and evaluation.get("audio"):
+                    clips[self.labels[trial["trial_id"]]][str(trial["target"]), int(trial["seed"])] = evaluation["audio"]
+        kept, known = [], dict[tuple[str, int], Any]()
+        for label in labels:
+            own = clips.get(label, {})
+            if all(known.get(place, audio) == audio for place, audio in own.items()):
+                kept.append(label)
+                known = own | known
+        return kept
 
     @functools.cached_property
     def partner(self) -> str:
@@ -258,7 +281,8 @@ def _frame(finished: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> 
                 if not isinstance(value, int | float) or not math.isfinite(value):
                     raise ValueError(
                         f"trials/{trial['trial_id']}.json: evaluations[step={evaluation['step']}].metrics.{metric}={value!r}: "
-                        "a finished trial's score must be a finite number; run the trial again"
+                        "a finished trial's score must be a finite number; delete the file (of a sweep behind a URL, there too), "
+                        "then run the sweep again"
                     )
                 step = int(evaluation["step"])
                 lines.append(

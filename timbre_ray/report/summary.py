@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from timbre_ray.ledger import is_stopped_early
 from timbre_ray.report import pareto
 from timbre_ray.report.claims import CLAIMS, FAD, PIANO, Judgement, Verdict
 from timbre_ray.report.comparisons import sentence
@@ -74,12 +75,15 @@ def _count(number: int) -> str:
 
 
 def _best(search: Search) -> str:
-    """The trial that is first in each objective, with what the search chose for it."""
+    """The trial that is first in each objective, with what the search chose for it; no trial where all have the same score."""
     found = []
     for place, (metric, mode) in enumerate(search.objectives.items()):
+        if metric not in search.varied and len(search.trials) > 1:
+            found.append(f"all have the same {metric}, {number(search.trials[0].values[place])}")
+            continue
         choose: Callable[..., Drawn] = min if mode == "min" else max
         best = choose(search.trials, key=lambda trial, place=place: trial.values[place])
-        which = f"the {'lowest' if mode == 'min' else 'highest'} {metric}, {number(best.values[place])}"
+        which = f"the {'lowest' if mode == 'min' else 'highest'} {metric}, {number(best.values[place])} at step {best.last_step}"
         found.append(f"{best.trial_id} has {which} ({pareto.settings(best.in_force)})")
     return f"Of {len(search.trials)} finished trials, {'; '.join(found)}."
 
@@ -87,9 +91,8 @@ def _best(search: Search) -> str:
 def _trade_off(results: Results) -> list[str]:
     """On each target, which arm has the lowest mean distance and which the highest mean confidence; no verdict."""
     sentences = []
-    start: Mapping[str, float] = {}
-    if results.untouched:
-        start = results.values(results.untouched.label, PIANO, step=0).groupby(level="target").mean().to_dict()
+    before_training = results.untouched[results.untouched["metric"] == PIANO]
+    start = before_training.groupby("target")["value"].mean().to_dict()
     for target in results.targets:
         last = results.frame[results.frame["final"] & (results.frame["target"] == target)]
         fad, piano = ({arm: own for arm, own in last[last["metric"] == m].groupby("arm")["value"]} for m in (FAD, PIANO))
@@ -128,13 +131,17 @@ def paper_note(findings: Findings) -> str:
 
 def completeness(results: Results) -> str:
     finished, failed = len(results.with_status("finished")), len(results.with_status("failed"))
+    num_stopped = sum(map(is_stopped_early, results.trials))
+    stopped = f", of which {num_stopped} stopped early" if num_stopped else ""
     if results.num_planned is None:
         text = (
-            f"{finished} of {len(results.trials)} recorded trials finished, {failed} failed (how many were planned is not known)"
+            f"{finished} of {len(results.trials)} recorded trials finished{stopped}, {failed} failed (how many were planned is "
+            "not known)"
         )
     else:
-        rest = results.num_planned - finished - failed
-        text = f"{finished} of {results.num_planned} planned trials finished, {failed} failed, {rest} not finished"
+        planned = max(results.num_planned, len(results.trials))  # a search keeps its trials where num_trials was lowered
+        rest = planned - finished - failed
+        text = f"{finished} of {planned} planned trials finished{stopped}, {failed} failed, {rest} not finished"
     seeds = sorted({int(seed) for seed in results.frame["seed"]})
     text += f"; targets: {', '.join(results.targets)}; seeds: {', '.join(map(str, seeds)) or 'none yet'}."
     return text + (" A failed trial’s scores are left out of every table." if failed else "")

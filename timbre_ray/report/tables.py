@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import pandas as pd
+
 from timbre_ray.report.paper import UNTOUCHED_KEY, PaperValues
 from timbre_ray.report.results import Arm, Results
 
@@ -57,6 +59,8 @@ class Row:
     cells: tuple[Cell | None, ...]
     num_seeds: int
     num_clips: str
+    at_step: str
+    """Of the trials' last scores; where these differ, the first and the last. Empty for recordings."""
     paper: str | None
 
 
@@ -74,11 +78,17 @@ class Table:
     columns: tuple[Column, ...]
     sections: tuple[Section, ...]
     has_paper: bool
+    has_steps: bool
+    """Its rows' last scores are of different steps, or may be, as in a search that stops trials early."""
     notes: tuple[str, ...]
 
 
 def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table, ...]:
-    """Tables 2 to 7, in order, of a search without 2; a target beyond the second gets its own table after Table 4."""
+    """Tables 2 to 7, in order, of a search without 2; a target beyond the second gets its own table after Table 4.
+
+    Raises ValueError for a floor that is no finite number.
+    """
+    _check_floors(results)
     everyone = results.arms
     plain_and_taught = tuple(arm for arm in everyone if arm.method == "direct")
 
@@ -94,6 +104,7 @@ def build_all(results: Results, paper_values: PaperValues | None) -> tuple[Table
             columns=tuple(columns),
             sections=sections,
             has_paper=bool(rows_of_paper),
+            has_steps=any(column.step is None for column in columns) and (results.is_search or _differ_in_steps(sections)),
             notes=_notes(sections),
         )
 
@@ -146,14 +157,27 @@ def _measured_columns(results: Results) -> list[Column]:
     return [column for column in columns if column.metric in measured]
 
 
+def _check_floors(results: Results) -> None:
+    """As strict as with trials' scores."""
+    for target, record in results.baselines.items():
+        for metric, value in record["metrics"].items():
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(
+                    f"baselines/{target}.json: metrics.{metric}={value!r}: a floor must be a finite number; delete the file "
+                    "(of a sweep behind a URL, there too), then run the sweep again"
+                )
+
+
 def _section(
     results: Results, target: str, columns: tuple[Column, ...], arms: Sequence[Arm], paper: dict[str, dict[str, str]]
 ) -> Section:
     rows = [row for row in (_floor_row(results, target, columns), _untouched_row(results, target, columns, paper)) if row]
     arm_rows = []
     for arm in arms:
-        cells = [_cell(results, arm.label, target, column.metric, column.step) for column in columns]
-        arm_rows.append(_row(results, arm.label, "arm", arm.label, target, cells, paper.get(arm.label, {}).get(target)))
+        cells = [_cell(_at(target, results.values(arm.label, column.metric, step=column.step))) for column in columns]
+        lines = results.of_arm(arm.label)
+        own = lines[lines["target"] == target]
+        arm_rows.append(_row(arm.label, "arm", own, own.loc[own["final"], "step"], cells, paper.get(arm.label, {}).get(target)))
     return Section(target=target, rows=(*rows, *_mark_best(arm_rows, columns)))
 
 
@@ -169,18 +193,19 @@ def _floor_row(results: Results, target: str, columns: tuple[Column, ...]) -> Ro
     )
     if record is None or not any(cells):
         return None
-    return Row(label=FLOOR_LABEL, kind="floor", cells=cells, num_seeds=0, num_clips=str(record["num_clips"]), paper=None)
+    clips = str(record["num_clips"])
+    return Row(label=FLOOR_LABEL, kind="floor", cells=cells, num_seeds=0, num_clips=clips, at_step="", paper=None)
 
 
 def _untouched_row(results: Results, target: str, columns: tuple[Column, ...], paper: dict[str, dict[str, str]]) -> Row | None:
-    arm = results.untouched
-    if arm is None:
+    own = results.untouched[results.untouched["target"] == target]
+    if own.empty:
         return None
     cells = []
     for column in columns:
-        cell = _cell(results, arm.label, target, column.metric, 0) if _holds_reference(results, column) else None
+        cell = _cell(own.loc[own["metric"] == column.metric, "value"]) if _holds_reference(results, column) else None
         cells.append(dataclasses.replace(cell, std=cell.std or None) if cell else None)
-    return _row(results, UNTOUCHED_LABEL, "untouched", arm.label, target, cells, paper.get(UNTOUCHED_KEY, {}).get(target))
+    return _row(UNTOUCHED_LABEL, "untouched", own, own["step"], cells, paper.get(UNTOUCHED_KEY, {}).get(target))
 
 
 def _holds_reference(results: Results, column: Column) -> bool:
@@ -189,17 +214,37 @@ def _holds_reference(results: Results, column: Column) -> bool:
 
 
 def _row(
-    results: Results, label: str, kind: RowKind, arm: str, target: str, cells: Sequence[Cell | None], paper: str | None
+    label: str, kind: RowKind, lines: pd.DataFrame, last_steps: pd.Series, cells: Sequence[Cell | None], paper: str | None
 ) -> Row:
-    lines = results.of_arm(arm)
-    chosen = lines[lines["target"] == target]
-    clips = " to ".join(str(n) for n in sorted({chosen["num_clips"].min(), chosen["num_clips"].max()})) if len(chosen) else "0"
-    return Row(label=label, kind=kind, cells=tuple(cells), num_seeds=chosen["seed"].nunique(), num_clips=clips, paper=paper)
+    """lines: of ``Results.frame``, those that the row is made of."""
+    return Row(
+        label=label,
+        kind=kind,
+        cells=tuple(cells),
+        num_seeds=lines["seed"].nunique(),
+        num_clips=_ends(lines["num_clips"]) or "0",
+        at_step=_ends(last_steps),
+        paper=paper,
+    )
 
 
-def _cell(results: Results, arm: str, target: str, metric: str, step: int | None) -> Cell | None:
-    values = results.values(arm, metric, step=step)
-    values = values[values.index.get_level_values("target") == target]
+def _ends(numbers: pd.Series) -> str:
+    """The least and the most, once where they are equal; empty for no numbers."""
+    return " to ".join(str(n) for n in sorted({numbers.min(), numbers.max()})) if len(numbers) else ""
+
+
+def _differ_in_steps(sections: Sequence[Section]) -> bool:
+    steps = {row.at_step for section in sections for row in section.rows if row.kind == "arm" and row.num_seeds}
+    return len(steps) > 1
+
+
+def _at(target: str, values: pd.Series) -> pd.Series:
+    """values: by (target, seed)."""
+    return values[values.index.get_level_values("target") == target]
+
+
+def _cell(values: pd.Series) -> Cell | None:
+    """values: one a seed."""
     if values.empty:
         return None
     std = None

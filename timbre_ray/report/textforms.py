@@ -96,6 +96,18 @@ def seeds_text(row: Row) -> str:
     return NOTHING if row.kind == "floor" else str(row.num_seeds)
 
 
+def margin_headers(table: Table) -> list[str]:
+    """Headings of what stands right of the scores."""
+    steps, paper = ["at step"] if table.has_steps else [], [COLUMN_HEADER] if table.has_paper else []
+    return [*steps, "seeds", "clips", *paper]
+
+
+def margin_texts(table: Table, row: Row) -> list[str]:
+    """What stands right of the scores, under ``margin_headers``."""
+    steps, paper = [row.at_step or NOTHING] if table.has_steps else [], [row.paper or NOTHING] if table.has_paper else []
+    return [*steps, seeds_text(row), row.num_clips, *paper]
+
+
 def _csv_lines(table: Table) -> list[list[object]]:
     lines: list[list[object]] = []
     for section in table.sections:
@@ -110,9 +122,8 @@ def _csv_lines(table: Table) -> list[list[object]]:
 
 
 def markdown(table: Table) -> str:
-    paper = [COLUMN_HEADER] if table.has_paper else []
     names = [c.full_header for c in table.columns] if heading_spans(table) else headers(table)
-    header = ["", *names, "seeds", "clips", *paper]
+    header = ["", *names, *margin_headers(table)]
     lines = ["| " + " | ".join(map(escape_markdown, header)) + " |", "|:--|" + "--:|" * (len(header) - 1)]
     digits = digits_of(table)
     for section in table.sections:
@@ -125,9 +136,8 @@ def markdown(table: Table) -> str:
 
 def latex(table: Table) -> str:
     """A booktabs table; the caption says what is compared."""
-    paper = [COLUMN_HEADER] if table.has_paper else []
-    spans = heading_spans(table)
-    width = len(table.columns) + 3 + len(paper)
+    spans, margin = heading_spans(table), margin_headers(table)
+    width = 1 + len(table.columns) + len(margin)
     lines = [
         "% needs \\usepackage{booktabs}",
         r"\begin{table}",
@@ -137,8 +147,9 @@ def latex(table: Table) -> str:
         r"\toprule",
     ]
     if spans:
-        lines.append(" & ".join(["", *(rf"\multicolumn{{{n}}}{{c}}{{{escape_latex(g)}}}" for g, n in spans), "", ""]) + r" \\")
-    lines.append(" & ".join(escape_latex(text) for text in ["", *headers(table), "seeds", "clips", *paper]) + r" \\")
+        heads = (rf"\multicolumn{{{n}}}{{c}}{{{escape_latex(g)}}}" for g, n in spans)
+        lines.append(" & ".join(["", *heads, *[""] * len(margin)]) + r" \\")
+    lines.append(" & ".join(escape_latex(text) for text in ["", *headers(table), *margin]) + r" \\")
     digits = digits_of(table)
     for section in table.sections:
         lines.append(r"\midrule")
@@ -158,8 +169,7 @@ def _texts(
             continue
         mean = escape(mean_text(cell, digits[column]))
         texts.append(f"{bold(mean) if cell.is_best else mean} {escape(std_text(cell, digits[column]))}".rstrip())
-    paper = [escape(row.paper or NOTHING)] if table.has_paper else []
-    return [*texts, escape(seeds_text(row)), escape(row.num_clips), *paper]
+    return [*texts, *map(escape, margin_texts(table, row))]
 
 
 def _spans(columns: Sequence[Column]) -> list[tuple[str, int]]:

@@ -65,6 +65,7 @@ def test_one_part_of_many_refutes_nothing_by_chance(tmp_path: Path) -> None:
     worst = min(judgement.comparisons, key=lambda c: c.difference.p_value or 1.0)
     assert worst.difference.interval and worst.difference.interval[0] > 0 and worst.difference.p_value < 0.05
     assert worst.p_corrected > 0.05 and worst.outcome == judgement.verdict == "cannot be told apart"
+    assert f"the farthest from it: {claims.describe(worst)}" in judgement.sentence
 
 
 def test_claims_of_many_parts_are_refuted_by_chance_no_more_often_than_stated() -> None:

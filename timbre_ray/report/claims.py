@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -233,14 +234,22 @@ def _sentence(votes: list[Comparison], num_missing: int) -> str:
         held = sum(c.outcome == "holds" for c in votes)
         parts.append(f"Of {len(votes)} comparisons, {held} show it")
         against = [c for c in votes if c.outcome == "does not hold"]
-        told = against or sorted((c for c in votes if c.outcome != "holds"), key=lambda c: c.difference.mean, reverse=True)[:1]
+        told = against or sorted((c for c in votes if c.outcome != "holds"), key=_how_far_off, reverse=True)[:1]
         if told:
-            parts[-1] += "; against it" if against else "; the least certain"
+            parts[-1] += "; against it" if against else "; the farthest from it"
     text = "; ".join(describe(c) for c in told)
     if parts:
         text = f"{parts[0]}: {text}" if told else parts[0]
     missing = f" {num_missing} of the comparisons have no pair of finished trials." if num_missing else ""
     return f"{text[0].upper()}{text[1:]}.{missing}"
+
+
+def _how_far_off(c: Comparison) -> float:
+    """In standard errors, as scores have different units; the same at every seed is farther than any."""
+    found, sign = c.difference, -1.0 if c.wanted == "higher" else 1.0
+    if found.standard_error:
+        return sign * found.mean / found.standard_error
+    return sign * math.copysign(math.inf, found.mean) if found.mean else 0.0
 
 
 def describe(c: Comparison) -> str:

@@ -70,7 +70,12 @@ def report(
         float | None, typer.Option(metavar="SHARE", help="Of the baseline's mean, within which an arm is level; default: 0.1.")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; score the stored audio again. Exit code 1 if a number differs.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Write nothing; score the stored audio again, and compare the report that is there (with its baseline and margin). "
+            "Exit code 1 if a number differs.",
+        ),  # fmt: skip
     ] = False,
     storage: Storage = None,
     results: ResultsRoot = Path("results"),

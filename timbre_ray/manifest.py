@@ -145,7 +145,7 @@ def file_sha256(path: Path) -> str:
     return _sha256(path, path.stat().st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=10_000)
+@functools.cache
 def _sha256(path: Path, mtime_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,7 @@ def imported(name: str) -> ModuleType:
     for each collection.
     """
     if name in sys.modules:
-        return sys.modules[name]
+        return importlib.import_module(name)  # which waits while another thread is still at it
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -23,6 +23,7 @@ from timbre_ray.store import Artifact, ArtifactNotFoundError, DamagedArtifactErr
 TOLERANCE = 1e-3
 """Of the stored number's size, and absolute below 1: what another processor or number of threads may move (see ``differs``)."""
 OTHER_JUDGES = "judged by other weights than are here now"
+OTHER_VERSION = "scored by another version of timbre-ray: the sweep's command scores the audio again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,9 @@ def _score(task: Task, store: Store, scores: Scores, tolerance: float) -> tuple[
     kept = ("metrics", "confidences")
     held += [(where, {name: record[name] for name in kept if name in record}) for where, record in task.records]
     num, found = _compare_all(held, compute_scores(request, store), tolerance)
-    note = "" if description["inputs"] == [judges_digest(*judges)] else OTHER_JUDGES
+    note = OTHER_JUDGES if description["inputs"] != [judges_digest(*judges)] else ""
+    if not note and artifact.key != request.stage().key:
+        note = OTHER_VERSION
     return num, [dataclasses.replace(finding, note=note) for finding in found]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ from timbre_ray.clip_sets import find_files
 from timbre_ray.data.clips import load_windows
 from timbre_ray.evaluate.frechet import frechet_distance
 from timbre_ray.evaluate.kernel import kernel_distance
-from timbre_ray.evaluate.scorer import embed_clips
+from timbre_ray.evaluate.scorer import embed_clips, embed_recordings
 from timbre_ray.models.embedders import EMBEDDERS, load_embedder
 from timbre_ray.specs import ClipsSpec, EmbedderName, EvaluateSpec
 
@@ -55,3 +56,16 @@ def test_other_recordings_of_the_timbre_lie_nearer_than_another_timbre(name: str
 def test_embedders_are_distinct_and_there_is_one(fad: tuple[EmbedderName, ...]) -> None:
     with pytest.raises(ValueError, match="must be distinct embedders, at least one"):
         EvaluateSpec(fad=fad)
+
+
+@pytest.mark.parametrize("name", EMBEDDERS)
+@pytest.mark.parametrize("seconds", [1.5, 2.3])
+def test_a_recording_that_does_not_fill_its_window_is_heard(name: str, seconds: float) -> None:
+    whole = shipped("chinese_flute_v1")
+    padded = whole.clone()
+    padded[::2, round(seconds * 16_000) :] = 0.01  # what zeros became once the mean was removed
+    rows = embed_recordings(name, padded)
+    assert np.isfinite(rows).all() and rows.shape[1] == embed_clips(name, whole).shape[1]
+    assert np.array_equal(embed_recordings(name, whole), embed_clips(name, whole)), "nothing is cut off what was recorded"
+    other = embed_clips(name, shipped("chinese_lute"))
+    assert frechet_distance(rows, embed_clips(name, whole)) < 0.5 * frechet_distance(other, embed_clips(name, whole))

@@ -121,6 +121,73 @@ def test_arms_that_differ_in_more_than_the_claim_say_nothing_of_it(tmp_path: Pat
     assert last.sentence.endswith("The arms also differ in dreambooth.lr 0.0001 against 0.0004.")
 
 
+@pytest.mark.parametrize(
+    "evaluate",
+    [
+        {"at_steps": [0, 300]}, {"fad": ["vggish", "clap"]}, {"sampler": {"batch_size": 8}}, {"classifier": "/elsewhere/judge"},
+    ],
+)  # fmt: skip
+def test_what_changes_no_score_sets_no_arms_apart(tmp_path: Path, evaluate: dict[str, Any]) -> None:
+    folder, _ = write_sweep(tmp_path)
+    own = {
+        "at_steps": [0, 25, 300],
+        "fad": ["vggish"],
+        "sampler": {"batch_size": 2},
+        "classifier": "/here/judge",
+        "num_clips": 24,
+    }
+    for arm in ARMS:
+        altered(folder, arm, lambda record: record["spec"].update(evaluate=own))
+    results = altered(folder, "base-prior", lambda record: record["spec"].update(evaluate={**own, **evaluate}))
+    assert verdicts(results) == ["holds"] * 5 and not any("differ in" in j.sentence for j in claims.judge_all(results))
+    other = altered(folder, "base-prior", lambda record: record["spec"]["evaluate"].update(classifier="/here/another"))
+    assert verdicts(other)[2] == "not measured", "another judge"
+
+
+def test_arms_that_differ_in_nothing_else_are_found_among_others(tmp_path: Path) -> None:
+    folder, _ = write_sweep(tmp_path)
+    ledger = Ledger(folder)
+    for record in ledger.trials():
+        record = json.loads(json.dumps(record))
+        record["spec"]["dreambooth"]["lr"] = 2e-4
+        ledger.write_trial(record)
+        if record["arm"] == "base":
+            record["spec"]["dreambooth"]["lr"] = 1e-5
+            ledger.write_trial({**record, "arm": "base-slow", "trial_id": f"slow-{record['trial_id']}"})
+    planned = [record["trial_id"] for record in ledger.trials()]
+    ledger.write_sweep({**ledger.sweep(), "arms": ["base-slow", *ARMS], "planned": planned})
+    results = load(folder)
+    assert verdicts(results)[:4] == ["holds"] * 4
+    assert claims.teacher_forcing_lowers_fad(results).comparisons[0].right == "base at step 0"
+
+
+def test_training_longer_changes_nothing_at_a_step_that_both_have(tmp_path: Path) -> None:
+    folder, _ = write_sweep(tmp_path)
+    for arm in ARMS:
+        altered(folder, arm, lambda record: record["spec"]["dreambooth"].update(steps=300))
+    results = altered(folder, "base-teacher", lambda record: record["spec"]["dreambooth"].update(steps=600))
+    assert verdicts(results)[0] == "holds"
+
+
+def test_a_grid_that_gained_a_setting_keeps_its_first_trials(tmp_path: Path) -> None:
+    """Their records have no such key in their point; their specs have its value."""
+    folder, _ = write_sweep(tmp_path, targets=("one",))
+    ledger = Ledger(folder)
+    for record in ledger.trials():
+        record = json.loads(json.dumps(record))
+        record["spec"]["dreambooth"]["lr"] = 1e-4
+        ledger.write_trial(record)
+        for seed, rate in ((3, 1e-4), (0, 2e-4)):
+            point = {**record["point"], "seed": seed, "dreambooth.lr": rate}
+            name = f"{record['arm']}-one-s{seed}-{rate}"
+            spec = {**record["spec"], "dreambooth": {**record["spec"]["dreambooth"], "lr": rate}}
+            ledger.write_trial({**record, "trial_id": name, "seed": seed, "point": point, "spec": spec})
+    ledger.write_sweep({**ledger.sweep(), "planned": [record["trial_id"] for record in ledger.trials()]})
+    results = load(folder)
+    assert set(results.points) == {"dreambooth.lr=0.0001", "dreambooth.lr=0.0002"}
+    assert len(results.values("base (dreambooth.lr=0.0001)", FAD, step=None)) == 4, "old and new seeds together"
+
+
 def test_every_point_of_a_grid_is_judged_alone(tmp_path: Path) -> None:
     """An arm that has begun at one point only is no partner of another at the other point."""
     folder, store = write_sweep(tmp_path)
@@ -158,6 +225,9 @@ def test_distances_of_other_numbers_of_clips_get_no_verdict(tmp_path: Path) -> N
     assert judgement.verdict == "cannot be told apart" and "40 clips against 24" in judgement.sentence
     piano = next(c for c in judgement.comparisons if c.metric == "partner_confidence")
     assert piano.outcome == "holds", "a mean is of as many clips as there are"
+    distance = next(c for c in judgement.comparisons if c.metric == FAD)
+    assert distance.p_corrected is None and piano.p_corrected == piano.difference.p_value, "it is no test to correct for"
+    assert contrast.p_adjusted is None
 
 
 def test_other_lengths_of_training_are_told_with_the_verdict(tmp_path: Path) -> None:

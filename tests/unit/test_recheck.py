@@ -19,7 +19,7 @@ from tests.unit.test_scorer import publish, request, shipped
 from timbre_ray import cli, recheck, report
 from timbre_ray.evaluate.scorer import compute_floor, score_clips
 from timbre_ray.ledger import Ledger
-from timbre_ray.report import spread
+from timbre_ray.report import effect_forms, spread
 from timbre_ray.report.numbers import number
 from timbre_ray.report.paired import paired_difference
 from timbre_ray.specs import ClipsSpec, EvaluateSpec, TrialSpec, as_dict
@@ -136,8 +136,9 @@ def test_a_text_changed_by_hand_and_a_table_of_an_earlier_report_are_found(here:
     folder = here / "reports/small"
     text = folder / "report.md"
     text.write_text(text.read_text().replace("not measured", "holds", 1))
-    for name in ("effects.csv", "effects.tex", "table-4-fad.csv", "my-own.csv", "table-4-fad-notes.csv"):
+    for name in ("effects.tex", "table-4-fad.csv", "my-own.csv", "table-4-fad-notes.csv", "importances.csv"):
         (folder / "tables" / name).write_text("mine\n")
+    (folder / "tables" / "effects.csv").write_text(",".join(effect_forms.CSV_HEADER) + "\n")
     shutil.copy(folder / "tables" / "table-3-fad.csv", folder / "tables" / "table-4-fad-lute.csv")
     code, said = check()
     assert code == 1 and "5 differ" in said, said

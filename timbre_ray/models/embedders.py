@@ -67,6 +67,7 @@ class ClapEmbedder:
         model = ClapModel.from_pretrained(weights, subfolder="text_encoder", dtype=torch.float32, use_safetensors=True)
         self._model = model.to(device).eval()
         self._extractor = ClapFeatureExtractor.from_pretrained(weights, subfolder="feature_extractor")
+        self._extractor.nb_max_samples = int(self._extractor.nb_max_samples)  # of 2.56 s a float, by which it cannot pad
         self._tokenizer = AutoTokenizer.from_pretrained(weights, subfolder="tokenizer")
         self._device = device
 
@@ -74,7 +75,7 @@ class ClapEmbedder:
     def __call__(self, waveform: Tensor) -> Tensor:
         rate_hz = self._extractor.sampling_rate
         waveform = torchaudio.functional.resample(waveform, SAMPLE_RATE_HZ, rate_hz)
-        windows = cut_windows(waveform, int(self._extractor.nb_max_samples))  # cut here: the extractor would cut at random
+        windows = cut_windows(waveform, self._extractor.nb_max_samples)  # cut here: the extractor would cut at random
         rows = [
             self._extractor(clip.cpu().numpy(), sampling_rate=rate_hz, return_tensors="pt")["input_features"]
             for clip in windows.flatten(0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -123,18 +124,20 @@ def teacher_forcing_lowers_fad(results: Results) -> Judgement:
     early = [step for step in results.steps if step < results.steps[-1]]
     at = " and ".join(str(step) for step in early) or "0"
     claim = f"Teacher forcing lowers FAD at step{'s' if len(early) > 1 else ''} {at}."
-    taught, plain = results.find_arm("direct", teacher=True), results.find_arm("direct", teacher=False)
-    if taught is None or plain is None:
+    arms = _alike(results, ("direct", True), ("direct", False), length_matters=False)
+    if arms is None:
         return _not_measured(results, claim, "direct Dreambooth with and without teacher forcing")
+    taught, plain = arms
     sides = [(Side(arm=taught, step=step), Side(arm=plain, step=step)) for step in early]
-    return _judge(results, claim, [compare(results, FAD, "lower", *pair) for pair in sides], taught, plain)
+    return _judge(results, claim, [compare(results, FAD, "lower", *pair) for pair in sides], arms, length_matters=False)
 
 
 def direct_loses_the_piano(results: Results) -> Judgement:
     claim = f"Direct Dreambooth loses the {results.partner}."
-    plain = results.find_arm("direct", teacher=False)
-    if plain is None:
+    arms = _alike(results, ("direct", False))
+    if arms is None:
         return _not_measured(results, claim, "direct Dreambooth without teacher forcing")
+    (plain,) = arms
     end, start = Side(arm=plain), Side(arm=plain, step=0)
     votes = [compare(results, PIANO, "lower", end, start), compare(results, DUET_RANK, "higher", end, start)]
     return _by_votes(claim, votes)
@@ -142,31 +145,33 @@ def direct_loses_the_piano(results: Results) -> Judgement:
 
 def prior_brings_the_piano_back(results: Results) -> Judgement:
     claim = f"Prior preservation brings the {results.partner} back without raising FAD."
-    prior, plain = results.find_arm("prior", teacher=False), results.find_arm("direct", teacher=False)
-    if prior is None or plain is None:
+    arms = _alike(results, ("prior", False), ("direct", False))
+    if arms is None:
         return _not_measured(results, claim, "direct and prior Dreambooth without teacher forcing")
-    sides = Side(arm=prior), Side(arm=plain)
+    sides = Side(arm=arms[0]), Side(arm=arms[1])
     votes = [compare(results, PIANO, "higher", *sides), compare(results, FAD, "not_higher", *sides)]
-    return _judge(results, claim, [*votes, compare(results, DUET_RANK, "shown", *sides)], prior, plain)
+    return _judge(results, claim, [*votes, compare(results, DUET_RANK, "shown", *sides)], arms)
 
 
 def lora_lies_between(results: Results) -> Judgement:
     claim = f"LoRA keeps more of the {results.partner} than direct Dreambooth and less than prior preservation."
-    lora, plain, prior = (results.find_arm(method, teacher=False) for method in ("lora", "direct", "prior"))
-    if lora is None or plain is None or prior is None:
+    arms = _alike(results, ("lora", False), ("direct", False), ("prior", False))
+    if arms is None:
         return _not_measured(results, claim, "direct, prior and lora without teacher forcing")
+    lora, plain, prior = arms
     above, below = (Side(arm=lora), Side(arm=plain)), (Side(arm=lora), Side(arm=prior))
     votes = [compare(results, PIANO, "higher", *above), compare(results, PIANO, "lower", *below)]
     shown = [compare(results, metric, "shown", *sides) for metric in (FAD, DUET_RANK) for sides in (above, below)]
-    return _judge(results, claim, [*votes, *shown], lora, plain, prior)
+    return _judge(results, claim, [*votes, *shown], arms)
 
 
 def mixclass_with_teacher_is_best(results: Results) -> Judgement:
     claim = f"Mixclass-prior with teacher forcing is best or level in FAD and in the duet’s rank of the {results.partner}."
-    mixed = results.find_arm("mixclass_prior", teacher=True)
-    others = [arm for arm in results.arms if arm != mixed]
-    if mixed is None or not others:
+    arms = _alike(results, ("mixclass_prior", True))
+    others = [arm for arm in results.arms if arms and arm != arms[0]]
+    if arms is None or not others:
         return _not_measured(results, claim, "mixclass-prior with teacher forcing, and other arms")
+    (mixed,) = arms
     sides = [(Side(arm=mixed), Side(arm=other)) for other in others]
     found = [compare(results, metric, "not_higher", *pair) for metric in (FAD, DUET_RANK) for pair in sides]
     judgement = _by_votes(claim, [*found, *[None] * 2 * len(results.not_begun)])
@@ -190,17 +195,30 @@ def _not_measured(results: Results, claim: str, needed: str) -> Judgement:
     return Judgement(claim=claim, verdict="not measured", sentence=why, comparisons=())
 
 
-def _judge(results: Results, claim: str, found: list[Comparison | None], arm: Arm, *others: Arm) -> Judgement:
-    """``arm`` is held against the others, which may differ from it in nothing but what the claim is about."""
-    judgement, apart = _by_votes(claim, found), _apart(results, arm, others)
+def _alike(results: Results, *wanted: tuple[str, bool], length_matters: bool = True) -> tuple[Arm, ...] | None:
+    """An arm of each (method, with teacher forcing): the first that differ in nothing else, or the first if all do; None where
+    one is missing.
+    """
+    candidates = [results.arms_of(method, teacher=teacher) for method, teacher in wanted]
+    choices = itertools.product(*candidates)
+    alike = (arms for arms in choices if not _apart(results, arms[0], arms[1:], length_matters))
+    return next(alike, tuple(some[0] for some in candidates)) if all(candidates) else None
+
+
+def _judge(
+    results: Results, claim: str, found: list[Comparison | None], arms: Sequence[Arm], *, length_matters: bool = True
+) -> Judgement:
+    """The first of ``arms`` is held against the others, which may differ from it in nothing but what the claim is about."""
+    judgement, apart = _by_votes(claim, found), _apart(results, arms[0], arms[1:], length_matters)
     if not apart or not judgement.comparisons:
         return judgement
     why = f"Its arms differ in more than what it is about ({apart}), so nothing is known of it alone. "
     return dataclasses.replace(judgement, verdict="not measured", sentence=why + judgement.sentence)
 
 
-def _apart(results: Results, arm: Arm, others: Sequence[Arm]) -> str:
-    return "; ".join(dict.fromkeys(words for other in others for words in settings_apart(results, arm, other)))
+def _apart(results: Results, arm: Arm, others: Sequence[Arm], length_matters: bool = True) -> str:
+    found = (settings_apart(results, arm, other, length_matters=length_matters) for other in others)
+    return "; ".join(dict.fromkeys(words for some in found for words in some))
 
 
 def _by_votes(claim: str, found: list[Comparison | None]) -> Judgement:
@@ -222,7 +240,8 @@ def _by_votes(claim: str, found: list[Comparison | None]) -> Judgement:
 
 
 def _corrected(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
-    p_values = holm([c.difference.p_value if c.wanted != "shown" else None for c in comparisons])
+    judged = [c.wanted != "shown" and not c.clips_apart for c in comparisons]
+    p_values = holm([c.difference.p_value if is_judged else None for c, is_judged in zip(comparisons, judged, strict=True)])
     return tuple(dataclasses.replace(c, p_corrected=p) for c, p in zip(comparisons, p_values, strict=True))
 
 

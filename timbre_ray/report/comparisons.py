@@ -151,7 +151,7 @@ def _contrast(results: Results, metric: str, arm: str, baseline: str, margin: fl
 
 
 def _corrected(drafts: list[Contrast]) -> tuple[Contrast, ...]:
-    values = adjusted([draft.difference.p_value for draft in drafts])
+    values = adjusted([None if draft.clips_apart else draft.difference.p_value for draft in drafts])
     return tuple(dataclasses.replace(draft, p_adjusted=p) for draft, p in zip(drafts, values, strict=True))
 
 

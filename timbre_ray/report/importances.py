@@ -24,6 +24,7 @@ MAX_TRIALS = 300
 """The forest takes seconds for so many, half a minute for a thousand and more than in proportion beyond."""
 SEED = 0
 SHOWN = 50
+CSV_HEADER = ("setting", "metric", "share")
 ALIKE = 1e-6
 """Scores nearer to each other than that are the same: a forest would find nothing in them, or split what rounding left."""
 READING = (
@@ -139,7 +140,7 @@ def frame(search: Search) -> pd.DataFrame:
     lines = [
         (key, metric, share) for key, shares in search.shares.items() for metric, share in zip(search.varied, shares, strict=True)
     ]
-    return pd.DataFrame(lines, columns=["setting", "metric", "share"])
+    return pd.DataFrame(lines, columns=list(CSV_HEADER))
 
 
 def _varied(trials: Sequence[Drawn], objectives: Mapping[str, str]) -> tuple[str, ...]:

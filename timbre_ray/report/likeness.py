@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from timbre_ray.report.results import Arm, Results, flat
@@ -10,26 +11,35 @@ from timbre_ray.stage_keys import unread_settings
 
 #: Distances that depend on how many clips they are of.
 DISTANCES = ("fad_", "kad_")
-_TRIALS_OWN = ("clips.path", "clips.held_out", "seed", "dreambooth.method")
+#: What a trial may have of its own, and what changes no score that two trials share.
+_NO_MATTER = frozenset([
+    "clips.path", "clips.held_out", "seed", "dreambooth.method",
+    "evaluate.at_steps", "evaluate.fad", "evaluate.sampler.batch_size",
+])  # fmt: skip
+#: Folders, files and hub ids: the same one may lie elsewhere on another machine.
+_PLACES = frozenset(["backbone.name", "backbone.audiomae", "evaluate.classifier", "evaluate.vggish", "evaluate.clap"])
 
 
-def settings_apart(results: Results, one: Arm, other: Arm) -> tuple[str, ...]:
+def settings_apart(results: Results, one: Arm, other: Arm, *, length_matters: bool = True) -> tuple[str, ...]:
     """Settings besides method and teacher forcing that differ and that both read, in words.
 
-    Of the teacher's only where both are taught: otherwise whether to teach is what is asked.
+    Of the teacher's only where both are taught: otherwise whether to teach is what is asked. length_matters: False where both
+    are compared at a step that both have.
     """
     sides = [dict(_read(results.specs[arm.label])) for arm in (one, other)]
     if one.teacher != other.teacher or not one.teacher:
         sides = [{key: value for key, value in side.items() if not key.startswith("teacher.")} for side in sides]
-    shared = [key for key in sides[0] if key in sides[1]]
+    shared = [key for key in sides[0] if key in sides[1] and (length_matters or key != "dreambooth.steps")]
     return tuple(f"{key} {sides[0][key]} against {sides[1][key]}" for key in shared if sides[0][key] != sides[1][key])
 
 
 def _read(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     dreambooth = spec["dreambooth"]
     unread = unread_settings(dreambooth["method"], dreambooth.get("train_language_model", False))
-    skipped = {*_TRIALS_OWN, *(f"dreambooth.{name}" for name in unread)}
-    return ((key, value) for key, value in flat(spec) if key not in skipped)
+    skipped = _NO_MATTER | {f"dreambooth.{name}" for name in unread}
+    for key, value in flat(spec):
+        if key not in skipped:
+            yield key, PurePath(value).name if key in _PLACES and value else value
 
 
 def clips_apart(results: Results, metric: str, sides: tuple[tuple[str, int | None], tuple[str, int | None]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from timbre_ray.report import effect_forms, importances
 from timbre_ray.report.textforms import CSV_HEADER
 
 SUFFIXES = (".csv", ".parquet", ".tex")
@@ -11,11 +12,13 @@ NAMES = frozenset(
     [
         f"{stem}{suffix}"
         for stem in ("table-2-teacher-forcing", "table-3-fad", "table-4-fad", "table-5-duet-rank", "table-6-duet-confidence",
-                     "table-7-solo-piano", "effects")
+                     "table-7-solo-piano")
         for suffix in SUFFIXES
     ]
-    + [f"{stem}{suffix}" for stem in ("trials", "comparisons", "arms", "clips", "importances") for suffix in SUFFIXES[:2]]
+    + [f"{stem}{suffix}" for stem in ("trials", "comparisons", "arms", "clips") for suffix in SUFFIXES[:2]]
 )  # fmt: skip
+#: What not every report has, and a user may have given such a name: the .csv has to begin as the report's does.
+HEADERS = {"effects": effect_forms.CSV_HEADER, "importances": importances.CSV_HEADER}
 OF_A_TARGET = "table-4-fad-"
 """How tables of targets beyond the second begin: the rest is the target's name."""
 
@@ -23,7 +26,7 @@ OF_A_TARGET = "table-4-fad-"
 def find(folder: Path) -> list[Path]:
     """The report's own files in ``folder``, this one's or an earlier one's."""
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in paths if path.is_file() and (path.name in NAMES or _is_of_a_target(path))]
+    return [path for path in paths if path.is_file() and (path.name in NAMES or _begins_as_ours(path))]
 
 
 def clear(folder: Path) -> None:
@@ -32,10 +35,10 @@ def clear(folder: Path) -> None:
         path.unlink()
 
 
-def _is_of_a_target(path: Path) -> bool:
-    """Anything may follow in such a name, so the .csv has to be one of the report's."""
+def _begins_as_ours(path: Path) -> bool:
+    header = CSV_HEADER if path.name.startswith(OF_A_TARGET) else HEADERS.get(path.stem)
     lines = path.with_suffix(SUFFIXES[0])
-    if not path.name.startswith(OF_A_TARGET) or path.suffix not in SUFFIXES or not lines.is_file():
+    if header is None or path.suffix not in SUFFIXES or not lines.is_file():
         return False
     with lines.open(encoding="utf-8", errors="replace") as file:
-        return file.readline().rstrip("\n") == ",".join(CSV_HEADER)
+        return file.readline().rstrip("\n") == ",".join(header)

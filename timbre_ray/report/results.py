@@ -139,8 +139,8 @@ class Results:
         """Label of an arm -> the spec of a trial of it; others differ in target and seed alone."""
         return {self.labels[trial["trial_id"]]: trial["spec"] for trial in reversed(self.trials)}
 
-    def find_arm(self, method: str, *, teacher: bool) -> Arm | None:
-        return next((arm for arm in self.arms if arm.method == method and arm.teacher == teacher), None)
+    def arms_of(self, method: str, *, teacher: bool) -> list[Arm]:
+        return [arm for arm in self.arms if arm.method == method and arm.teacher == teacher]
 
     def of_arm(self, arm: str) -> pd.DataFrame:
         """The arm's lines of ``frame``, in its order; none for an arm of which no trial has finished."""
@@ -232,14 +232,22 @@ def _labels(trials: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _varying(trials: Sequence[Mapping[str, Any]]) -> list[str]:
-    points = [trial.get("point", {}) for trial in trials]
-    keys = {key for point in points for key in point} - POINT_KEYS_WITH_A_COLUMN
-    return sorted(key for key in keys if any(point.get(key) != points[0].get(key) for point in points))
+    keys = {key for trial in trials for key in trial.get("point", {})} - POINT_KEYS_WITH_A_COLUMN
+    return sorted(key for key in keys if any(_setting(trial, key) != _setting(trials[0], key) for trial in trials))
+
+
+def _setting(trial: Mapping[str, Any], key: str) -> Any:
+    """As its spec has it where the grid had no such key yet when it ran: the trial was kept, being the same."""
+    if key in trial.get("point", {}):
+        return trial["point"][key]
+    value: Any = trial["spec"]
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _point(trial: Mapping[str, Any], varying: Sequence[str]) -> str:
-    point = trial.get("point", {})
-    shown = [(key, point[key]) for key in varying if key in point]
+    shown = [(key, value) for key in varying if (value := _setting(trial, key)) is not None]
     return ", ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in shown)
 
 

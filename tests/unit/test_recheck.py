@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.unit.test_scorer import publish, request, shipped
-from timbre_ray import cli, recheck, report
+from timbre_ray import cli, recheck, report, stage_keys
 from timbre_ray.evaluate.scorer import compute_floor, score_clips
 from timbre_ray.ledger import Ledger
 from timbre_ray.report import effect_forms, spread
@@ -90,6 +90,15 @@ def test_a_wrong_number_in_a_score_is_found_and_no_other(here: Path) -> None:
     edit(path, lambda scores: scores["metrics"].update(fad_held_out=true * 1.01))
     code, said = check()
     assert code == 1 and "1 differ" in said and "metrics.fad_held_out" in said and f"{true * 1.01:.6g}" in said, said
+
+
+def test_a_score_of_an_earlier_version_says_why_it_differs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(stage_keys.VERSIONS, "score", stage_keys.VERSIONS["score"] + 1)
+    assert check()[0] == 0, "the same numbers are the same, whoever computed them"
+    path = next(here.glob("store/artifacts/score/*/scores.json"))
+    edit(path, lambda scores: scores["metrics"].update(fad_held_out=scores["metrics"]["fad_held_out"] + 5))
+    code, said = check()
+    assert code == 1 and "scored by another version of timbre-ray" in " ".join(said.split()), said
 
 
 def test_a_damaged_score_is_named(here: Path) -> None:

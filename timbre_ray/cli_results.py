@@ -73,8 +73,8 @@ def report(
         bool,
         typer.Option(
             "--check",
-            help="Write nothing; score the stored audio again, and compare the report that is there (with its baseline and margin). "
-            "Exit code 1 if a number differs.",
+            help="Write nothing; score the stored audio again, and compare the report that is there (give its baseline and "
+            "margin). Exit code 1 if a number differs.",
         ),  # fmt: skip
     ] = False,
     storage: Storage = None,

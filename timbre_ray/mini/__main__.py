@@ -15,7 +15,8 @@ def main() -> None:
     parser.add_argument("stages", nargs="*", default=STAGES, help=f"stages to run, in order (default: all of {' '.join(STAGES)})")
     parser.add_argument("--work", type=Path, required=True, help="folder of the corpus and the checkpoints (3 GB)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights", help="where `package` writes the weights")
-    parser.add_argument("--keep", type=Path, metavar="WEIGHTS", help="a finished package: only its U-Net is trained further, and its judges anew")
+    kept = "a finished package: only its U-Net is trained further, and its judges anew"
+    parser.add_argument("--keep", type=Path, metavar="WEIGHTS", help=kept)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -30,8 +30,9 @@ COARSE_WINDOWS, COARSE_WEIGHT = ((4, 4), (16, 16), (64, 16)), 0.1
 
 
 def build_unet() -> AudioLDM2UNet2DConditionModel:
-    """Few groups of the norm, on purpose: a norm over two channels takes a clip's mean out of every layer. With 16 groups the network
-    was blind to it: generated clips kept whatever mean their initial noise had, enlarged 80 times, and came out too loud or too dark.
+    """Few groups of the norm, on purpose: a norm over two channels takes a clip's mean out of every layer. With 16 groups the
+    network was blind to it: generated clips kept whatever mean their initial noise had, enlarged 80 times, and came out too loud
+    or too dark.
     """
     channels = (32, 64, 128)
     torch.manual_seed(0)
@@ -151,6 +152,7 @@ def train_unet(
             return losses
 
         unet = fit(
-            one.name, unet, losses, work=work, num_steps=one.num_steps, lr=one.lr, ema_decay=0.999, num_processes=one.num_processes
-        ).requires_grad_(True)
+            one.name, unet, losses, work=work, num_steps=one.num_steps, lr=one.lr, ema_decay=0.999,
+            num_processes=one.num_processes,
+        ).requires_grad_(True)  # fmt: skip
     return unet.requires_grad_(False)

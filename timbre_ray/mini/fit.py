@@ -120,7 +120,9 @@ def fit(
     start = _resume(path, parts)
     rank, world_size = _process()
     if start < num_steps and world_size != num_processes:
-        raise ValueError(f"{name}: its batch is that of {num_processes} process(es), not {world_size}: torchrun --nproc-per-node N")
+        raise ValueError(
+            f"{name}: its batch is that of {num_processes} process(es), not {world_size}: torchrun --nproc-per-node N"
+        )
     model.train()
     saved = logged = time.monotonic()
     for step in range(start, num_steps):

@@ -35,8 +35,8 @@ def build_clap(vocab_size: int) -> ClapModel:
         "max_position_embeddings": 36, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
     }  # fmt: skip
     audio = {
-        "spec_size": 128, "window_size": 4, "num_mel_bins": 64, "patch_embeds_hidden_size": 24, "hidden_size": 192, "depths": [1, 1, 1, 1],
-        "num_attention_heads": [2, 2, 4, 4], "num_hidden_layers": 4, "num_classes": 11,
+        "spec_size": 128, "window_size": 4, "num_mel_bins": 64, "patch_embeds_hidden_size": 24, "hidden_size": 192,
+        "depths": [1, 1, 1, 1], "num_attention_heads": [2, 2, 4, 4], "num_hidden_layers": 4, "num_classes": 11,
     }  # fmt: skip
     return ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=CLAP_DIM))
 
@@ -106,7 +106,9 @@ class LanguageSide(nn.Module):
         """The trained parts of a saved pipeline, in single precision."""
         model = cls(len(build_t5_tokenizer()))
         model.t5 = T5EncoderModel.from_pretrained(folder, subfolder="text_encoder_2", dtype=torch.float32)
-        model.projection = AudioLDM2ProjectionModel.from_pretrained(folder, subfolder="projection_model", torch_dtype=torch.float32)
+        model.projection = AudioLDM2ProjectionModel.from_pretrained(
+            folder, subfolder="projection_model", torch_dtype=torch.float32
+        )
         model.gpt2 = GPT2LMHeadModel.from_pretrained(folder, subfolder="language_model", dtype=torch.float32)
         return model.eval()
 

@@ -173,5 +173,6 @@ def write_card(figures: dict[str, Any], rounds: Sequence[Round], folder: Path) -
     """``measured.json`` and the model card that quotes it."""
     (folder / "measured.json").write_text(json.dumps(figures, indent=2) + "\n")
     told = ", ".join(f"{one.num_steps:,} steps of {16 * one.num_processes} clips" for one in rounds)
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True)
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)
     (folder / "README.md").write_text(environment.get_template("card.md.j2").render(**figures, rounds=told))

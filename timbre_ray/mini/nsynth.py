@@ -73,9 +73,7 @@ def render_dataset(
     return num_notes
 
 
-def _notes(
-    renderer: Renderer, family: str, programme: int, num: int, seed: int
-) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+def _notes(renderer: Renderer, family: str, programme: int, num: int, seed: int) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """Distinct notes of a programme that sound: their entries in the index, and their samples (64000,)."""
     low, high = PROGRAMMES[family][1]
     every = [(pitch, velocity) for pitch in range(low, high + 1) for velocity in VELOCITIES]
@@ -105,9 +103,7 @@ def _entry(family: str, programme: int, pitch: int, velocity: int) -> dict[str, 
     }  # fmt: skip
 
 
-def _about(
-    num_notes: dict[str, int], splits: dict[str, dict[str, tuple[int, ...]]], notes_per_programme: int, seed: int
-) -> str:
+def _about(num_notes: dict[str, int], splits: dict[str, dict[str, tuple[int, ...]]], notes_per_programme: int, seed: int) -> str:
     rows = [
         f"| {family} | " + " | ".join(", ".join(str(p + 1) for p in own[split]) for split in num_notes) + " |"
         for family, own in splits.items()
@@ -124,8 +120,8 @@ def _about(
             "|:--|:--|:--|:--|",
             *rows,
             "",
-            "The miniature's AudioMAE, where it is what the classifier listens through, heard phrases of all these programmes in its own",
-            "training, with the programme as a label: only the classifier meets the test's instruments for the first time.",
+            "The miniature's AudioMAE, where it is what the classifier listens through, heard phrases of all these programmes",
+            "in its own training, with the programme as a label: only the classifier meets the test's instruments for the first time.",
             "",
         ]
     )

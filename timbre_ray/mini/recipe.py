@@ -14,11 +14,13 @@ from transformers import ClapModel, SpeechT5HifiGan
 from timbre_ray.mini import autoencoder, captions, denoiser, fit, language, measure, perceptual, vocoder
 from timbre_ray.models.audiomae import AudioMAE
 
-STAGES = ("prepare", "audiomae", "vae", "classifier", "embedder", "vocoder", "clap", "language", "unet", "package", "clips", "measure")
+STAGES = (
+    "prepare", "audiomae", "vae", "classifier", "embedder", "vocoder", "clap", "language", "unet", "package", "clips", "measure",
+)  # fmt: skip
 CLIPS = Path(__file__).parent / "clips"
-#: The committed weights were trained in these rounds, on several machines; the second one's schedule was planned for 2,400 steps and
-#: shortened to 1,900 after 1,100 of them. Up to the third the norm had 16 groups and the latents were not centred; the fourth goes on
-#: from there (``torchrun --nproc-per-node 2 -m timbre_ray.mini unet --work DIR --keep WEIGHTS --threads 1``).
+#: The committed weights were trained in these rounds, on several machines; the second one's schedule was planned for 2,400 steps
+#: and shortened to 1,900 after 1,100 of them. Up to the third the norm had 16 groups and the latents were not centred; the fourth
+#: goes on from there (``torchrun --nproc-per-node 2 -m timbre_ray.mini unet --work DIR --keep WEIGHTS --threads 1``).
 UNET_ROUNDS = (
     denoiser.Round(name="unet", num_steps=3600, num_loa_steps=1700, lr=8e-4),
     denoiser.Round(name="unet_2", num_steps=1900, num_loa_steps=0, lr=7e-4, snr_gamma=5.0),
@@ -32,8 +34,8 @@ UNET_ROUNDS = (
 class Recipe:
     """Lazily trained (or resumed, or simply loaded) parts over one working folder.
 
-    With ``kept``, a package that exists, every part is taken from there but the judges, which are trained anew, and the U-Net, which
-    goes on from its weights with the last round.
+    With ``kept``, a package that exists, every part is taken from there but the judges, which are trained anew, and the U-Net,
+    which goes on from its weights with the last round.
     """
 
     def __init__(self, work: Path, kept: Path | None = None) -> None:
@@ -71,7 +73,9 @@ class Recipe:
 
     @functools.cached_property
     def language(self) -> language.LanguageSide:
-        return language.LanguageSide.from_package(self.kept) if self.kept else language.train_language(self.work, self.loa, self.clap)
+        if self.kept:
+            return language.LanguageSide.from_package(self.kept)
+        return language.train_language(self.work, self.loa, self.clap)
 
     @functools.cached_property
     def vocoder(self) -> SpeechT5HifiGan:
@@ -103,16 +107,17 @@ class Recipe:
     def pipeline(self) -> AudioLDM2Pipeline:
         return AudioLDM2Pipeline(
             vae=self.vae, text_encoder=self.clap, text_encoder_2=self.language.t5, projection_model=self.language.projection,
-            language_model=self.language.gpt2, tokenizer=captions.build_clap_tokenizer(), tokenizer_2=captions.build_t5_tokenizer(),
-            feature_extractor=language.build_feature_extractor(), unet=self.unet(), scheduler=denoiser.build_scheduler(),
-            vocoder=self.vocoder,
+            language_model=self.language.gpt2, tokenizer=captions.build_clap_tokenizer(),
+            tokenizer_2=captions.build_t5_tokenizer(), feature_extractor=language.build_feature_extractor(), unet=self.unet(),
+            scheduler=denoiser.build_scheduler(), vocoder=self.vocoder,
         )  # fmt: skip
 
     def package(self, out: Path) -> None:
         """Everything in half precision safetensors, in the layout that the full-size model has on the hub."""
         judges = {
-            "classifier": perceptual.train_classifier(self.work, self.audiomae, self.vae), "vggish": perceptual.train_embedder(self.work),
-        }  # fmt: skip
+            "classifier": perceptual.train_classifier(self.work, self.audiomae, self.vae),
+            "vggish": perceptual.train_embedder(self.work),
+        }
         if self.kept:
             if out.resolve() != self.kept.resolve():
                 shutil.copytree(self.kept, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("README.md", "measured.json"))
@@ -141,8 +146,3 @@ class Recipe:
             "measure": lambda: measure.write_card(measure.measure(self.work), UNET_ROUNDS, out),
         }
         steps[stage]()
-
-
-
-
-

@@ -121,7 +121,8 @@ def _about(num_notes: dict[str, int], splits: dict[str, dict[str, tuple[int, ...
             *rows,
             "",
             "The miniature's AudioMAE, where it is what the classifier listens through, heard phrases of all these programmes",
-            "in its own training, with the programme as a label: only the classifier meets the test's instruments for the first time.",
+            "in its own training, with the programme as a label: only the classifier meets the test's instruments for the first",
+            "time.",
             "",
         ]
     )

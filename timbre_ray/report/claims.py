@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -200,9 +199,15 @@ def _alike(results: Results, *wanted: tuple[str, bool], length_matters: bool = T
     one is missing.
     """
     candidates = [results.arms_of(method, teacher=teacher) for method, teacher in wanted]
-    choices = itertools.product(*candidates)
-    alike = (arms for arms in choices if not _apart(results, arms[0], arms[1:], length_matters))
-    return next(alike, tuple(some[0] for some in candidates)) if all(candidates) else None
+    if not all(candidates):
+        return None
+    for first in candidates[0]:
+        others = [
+            next((arm for arm in some if not _apart(results, first, [arm], length_matters)), None) for some in candidates[1:]
+        ]
+        if None not in others:
+            return (first, *others)
+    return tuple(some[0] for some in candidates)
 
 
 def _judge(

@@ -43,5 +43,5 @@ def measure(repeats: int) -> list[Figure]:
 
 ROW = Row(
     name="command-line", title="How soon the command line answers", measure=measure,
-    setup="`timbre-ray --help` and `timbre-ray plan sweeps/mini-ablation.yaml` (36 trials), whole processes, warm disk.",
+    setup="`timbre-ray --help` and `timbre-ray plan sweeps/mini-ablation.yaml` (72 trials), whole processes, warm disk.",
 )  # fmt: skip

@@ -22,6 +22,7 @@ MODULES = {
     "gpu-teacher-forcing": "gpu.teacher:ROW",
     "gpu-limits": "gpu.limits:ROW",
     "gpu-kernels": "gpu.kernels:ROW",
+    "shared-cpu": "gpu.shared:MINI",
     "shared-gpu": "gpu.shared:ROW",
     "gpu-methods": "gpu.methods:ROW",
 }

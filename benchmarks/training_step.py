@@ -18,7 +18,8 @@ from timbre_ray.data.clips import load_windows, read_clips, write_clips
 from timbre_ray.methods import METHODS
 from timbre_ray.models.backbone import Backbone, load_backbone
 from timbre_ray.specs import BackboneSpec, ClipsSpec, DreamboothSpec
-from timbre_ray.train.dreambooth import Examples, train
+from timbre_ray.train.dreambooth import train
+from timbre_ray.train.losses import Examples
 
 CLIPS = ClipsSpec(path="mini:chinese_flute_v1")
 INSTANCE_PROMPT, CLASS_PROMPT = "A recording of a sks flute solo.", "A recording of a piano."

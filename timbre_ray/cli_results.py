@@ -34,6 +34,7 @@ SweepOfTrial = Annotated[
 TargetOfTrial = Annotated[
     str | None, typer.Option("--target", metavar="NAME", help="Clip set that the trial learned, where an arm learned several.")
 ]
+Step = Annotated[int | None, typer.Option(help="Scored step whose weights are meant; default: the last.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ResultsRoot = Annotated[Path, typer.Option("--results", help="Folder that holds the results of the sweeps.")]
 
@@ -119,6 +120,7 @@ def generate(
     source: Annotated[str, typer.Option("--from", metavar="TRIAL_ID_OR_ARM", help=WHICH_TRIAL)],
     sweep: SweepOfTrial = None,
     target: TargetOfTrial = None,
+    step: Step = None,
     num: Annotated[int, typer.Option("-n", "--num", min=1, help="Clips.")] = 4,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must not be there yet.")] = Path("out"),
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
@@ -136,7 +138,7 @@ def generate(
     with clear_errors():
         from timbre_ray import finished
 
-        chosen = finished.trained(source, storage, results, sweep=sweep, target=target)
+        chosen = finished.trained(source, storage, results, sweep=sweep, target=target, step=step)
         typer.echo(f"Plays {chosen.line}", err=True)
         from timbre_ray import trial
         from timbre_ray.models.device import resolve_device
@@ -150,6 +152,7 @@ def export(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must not be there yet.")],
     sweep: SweepOfTrial = None,
     target: TargetOfTrial = None,
+    step: Step = None,
     storage: Storage = None,
     results: ResultsRoot = Path("results"),
 ) -> None:
@@ -162,11 +165,11 @@ def export(
     with clear_errors():
         from timbre_ray import finished
 
-        chosen = finished.trained(source, storage, results, sweep=sweep, target=target)
+        chosen = finished.trained(source, storage, results, sweep=sweep, target=target, step=step)
         typer.echo(f"Exports {chosen.line}", err=True)
         from timbre_ray import trial
 
-        trial.export(chosen.spec, step=chosen.step, out=out, store=chosen.store)
+        trial.export(chosen.spec, step=chosen.step, out=out, store=chosen.store, recordings=chosen.recordings)
         typer.echo(f"{out}: {source} after {chosen.step} steps")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -13,7 +14,7 @@ from timbre_ray.ledger import SWEEP_NAME, Ledger, short_name
 from timbre_ray.object_storage import ObjectStorage, check_place, is_url
 from timbre_ray.remote_tier import DEFAULT_CACHE, open_store
 from timbre_ray.specs import TrialSpec
-from timbre_ray.store import ArtifactNotFoundError, Store
+from timbre_ray.store import ArtifactNotFoundError, DamagedArtifactError, Store
 
 NUM_LISTED = 5
 """Trials that an error lists."""
@@ -90,8 +91,10 @@ class FinishedTrial:
     """Name of the folder of its results."""
     spec: TrialSpec
     step: int
-    """The last one that was scored."""
+    """A scored one."""
     store: Store
+    recordings: Mapping[str, list[str]] | None = None
+    """Digests of what it learned, where the store still knows them: they need not be on this machine, nor be what they were."""
 
     @property
     def line(self) -> str:
@@ -99,19 +102,34 @@ class FinishedTrial:
 
 
 def trained(
-    source: str, storage: str | None, results: Path, *, sweep: str | None = None, target: str | None = None
-) -> FinishedTrial:
-    """source, sweep, target: see ``find_trial``. Raises ValueError where the trial or its weights are not there."""
+    source: str, storage: str | None, results: Path, *, sweep: str | None = None, target: str | None = None,
+    step: int | None = None,
+) -> FinishedTrial:  # fmt: skip
+    """source, sweep, target: see ``find_trial``; step: None for the last. Raises ValueError where the trial, the step or its
+    weights are not there."""
     folder, record = find_trial(source, results, sweep=sweep, target=target)
     from pydantic import TypeAdapter  # slow to import
 
+    scored, store = [evaluation["step"] for evaluation in record["evaluations"]], store_of(folder, storage)
+    if step is not None and step not in scored:
+        there = ", ".join(map(str, scored))
+        raise ValueError(f"--step={step}: {record['trial_id']} was not scored there, and no weights are kept; there are {there}")
     trial = FinishedTrial(
         trial_id=record["trial_id"], target=record["target"], sweep=folder.name,
-        spec=TypeAdapter(TrialSpec).validate_python(record["spec"]), step=record["evaluations"][-1]["step"],
-        store=store_of(folder, storage),
+        spec=TypeAdapter(TrialSpec).validate_python(record["spec"]), step=scored[-1] if step is None else step,
+        store=store, recordings=_recordings(record, store),
     )  # fmt: skip
     _check_weights(trial, folder)
     return trial
+
+
+def _recordings(record: Mapping[str, Any], store: Store) -> Mapping[str, list[str]] | None:
+    """As they were noted when they were encoded."""
+    for stage in record.get("stages", ()):
+        if stage["stage"] == "encode":
+            with contextlib.suppress(ArtifactNotFoundError, DamagedArtifactError):
+                return store.description("encode", stage["key"])["spec"]
+    return None
 
 
 def _check_weights(trial: FinishedTrial, folder: Path) -> None:
@@ -119,7 +137,7 @@ def _check_weights(trial: FinishedTrial, folder: Path) -> None:
     from timbre_ray.stage_keys import StageKeys  # slow to import
 
     try:
-        for stage in StageKeys(trial.spec).model(trial.step):
+        for stage in StageKeys(trial.spec, trial.recordings).model(trial.step):
             trial.store.get(stage.name, stage.key)
     except ArtifactNotFoundError:
         raise ValueError(

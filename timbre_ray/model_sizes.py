@@ -99,8 +99,10 @@ def clip_seconds(spec: BackboneSpec) -> float:
     return settings.get("num_frames", PUBLISHED_FRAMES) / FRAMES_PER_S
 
 
-def training_memory(spec: TrialSpec, size: ModelSize) -> int | None:
+def training_memory(spec: TrialSpec, size: ModelSize, *, num_arms: int = 1) -> int | None:
     """Bytes on the device that one trial needs at its peak, roughly; None where the adapter's size is not known.
+
+    num_arms: that it trains at once (``run.train_together``).
 
     Either the whole pipeline before training; or the copy of the U-Net that trains with its gradients, AdamW's states and the
     activations of a batch, which its CUDA graph keeps, and beside it the U-Net that plays what is scored meanwhile and what a
@@ -113,10 +115,10 @@ def training_memory(spec: TrialSpec, size: ModelSize) -> int | None:
     whole = FLOAT32 * (size.total - size.unet + AUDIOMAE_PARAMETERS) + generates * size.unet
     of_any, of_each = ACTIVATIONS[spec.dreambooth.mixed_precision]
     with_prior = spec.dreambooth.method in PRIORS and spec.dreambooth.prior_weight != 0  # both go through the U-Net together
-    activations = size.unet * (of_any + of_each * spec.dreambooth.batch_size * (2 if with_prior else 1))
+    activations = size.unet * (of_any + of_each * num_arms * spec.dreambooth.batch_size * (2 if with_prior else 1))
     num_clips = min(spec.evaluate.sampler.batch_size, spec.evaluate.num_clips)
     sampling = FLOAT32 * size.unet * SAMPLING[spec.backbone.dtype] * num_clips
-    training = FLOAT32 * (size.unet + trained * (GRADIENTS + ADAMW_STATES) + activations)
+    training = FLOAT32 * (size.unet + num_arms * trained * (GRADIENTS + ADAMW_STATES) + activations)
     return math.ceil(max(whole, training + generates * size.unet) + sampling)
 
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 import contextlib
 import shutil
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from timbre_ray.leaving import Leaving
 from timbre_ray.object_storage import Entry, NoObjectError, StorageError
 from timbre_ray.store import Store
 from timbre_ray.train import checkpoint
@@ -58,14 +56,11 @@ class Resumable:
             self._uploads = self._uploads or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
             self._upload, self._step = self._uploads.submit(self._send, self._step), 0
 
-    def leave(self, training: Generator[Any, None, None], leaving: Leaving, step: int) -> None:
-        """Has the checkpoint written and sent, and raises ``leaving``."""
-        try:
-            training.throw(leaving)
-        finally:
-            self._finish_upload()
-            self.mirror(step)
-            self._finish_upload()
+    def flush(self, step: int) -> None:
+        """Sends the checkpoint that was written at this step, the last one, and waits for it."""
+        self._finish_upload()
+        self.mirror(step)
+        self._finish_upload()
 
     def remove(self) -> None:
         """Here and behind the URL."""

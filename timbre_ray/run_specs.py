@@ -48,6 +48,11 @@ class RunSpec(_Strict):
     """Evaluation actors."""
     max_concurrent: int | None = None
     """Trials at once; None: as many as the resources hold."""
+    train_together: int = 1
+    """Trials of method lora that train at once, by one pass of the frozen U-Net for all of their adapters; they must have one
+    backbone, rank, batch size and scored steps. The first computes for the others, which find their weights in the store: they
+    are what each would have trained alone, but for rounding. Takes the memory of a batch so many times as large. 1: each alone,
+    equal to the bit however often it was interrupted."""
     max_failures: int = 1
     """How often a trial is tried again after a failure that may pass (a killed worker, no memory)."""
     hang_timeout_s: float | None = None
@@ -77,7 +82,8 @@ class RunSpec(_Strict):
 
     def __post_init__(self) -> None:
         at_least = {
-            "num_scorers": 1, "threads": 1, "max_failures": 0, "max_concurrent": 1, "time_budget_s": 0, "storage_patience_s": 0,
+            "num_scorers": 1, "train_together": 1, "threads": 1, "max_failures": 0, "max_concurrent": 1, "time_budget_s": 0,
+            "storage_patience_s": 0,
         }  # fmt: skip
         for name, bound in at_least.items():
             if getattr(self, name) is not None:

@@ -9,12 +9,19 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import string
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 MethodName = Literal["direct", "prior", "mixclass_prior", "chineseclass_prior", "lora"]
 EmbedderName = Literal["vggish", "clap", "audiomae"]
+
+
+#: AudioLDM2's.
+TRAIN_TIMESTEPS = 1000
+#: Share of them that DDIM's equal strides must reach over.
+WELL_COVERED = 0.9
 
 
 class _Strict:
@@ -33,7 +40,7 @@ class BackboneSpec(_Strict):
     """AudioMAE's weights: a folder, an original ``.pth`` or a hub id in timm's layout. None: ``audiomae/`` beside the pipeline's
     parts, or else the published encoder that AudioLDM2 was trained with."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of what generates: U-Net, VAE and vocoder. Text is read, and weights are trained, in float32
+    """Precision of what generates: U-Net, VAE and vocoder. Text and recordings are read, and weights are trained, in float32
     (``dreambooth.mixed_precision`` is the training's own)."""
 
 
@@ -78,6 +85,7 @@ class TeacherSpec(_Strict):
         _at_least("epochs", self.epochs, 0)
         _at_least("batch_size", self.batch_size, 1)
         _at_least("mixture_weight", self.mixture_weight, 0)
+        _at_least("weight_decay", self.weight_decay, 0)
         _above("lr", self.lr, 0)
 
 
@@ -120,8 +128,13 @@ class DreamboothSpec(_Strict):
         for name in ("steps", "batch_size", "gradient_accumulation", "num_class_clips", "lora_rank"):
             _at_least(name, getattr(self, name), 1)
         _at_least("prior_weight", self.prior_weight, 0)
+        _at_least("weight_decay", self.weight_decay, 0)
         _above("lr", self.lr, 0)
         _above("max_grad_norm", self.max_grad_norm, 0)
+        if self.lora_alpha is not None:
+            _above("lora_alpha", self.lora_alpha, 0)
+        if not self.mixture_gain_db < math.inf:
+            raise ValueError(f"mixture_gain_db={self.mixture_gain_db}: must be a number of dB, or -.inf for silence")
         if not 0 <= self.true_loa_probability <= 1:
             raise ValueError(f"true_loa_probability={self.true_loa_probability}: must lie in [0, 1]")
 
@@ -144,6 +157,17 @@ class SamplerSpec(_Strict):
     def __post_init__(self) -> None:
         _at_least("num_inference_steps", self.num_inference_steps, 1)
         _at_least("batch_size", self.batch_size, 1)
+        _at_least("guidance_scale", self.guidance_scale, 1)
+        steps = self.num_inference_steps
+        if steps >= TRAIN_TIMESTEPS:
+            raise ValueError(f"num_inference_steps={steps}: must be below {TRAIN_TIMESTEPS}, of which AudioLDM2 was trained")
+        stride = TRAIN_TIMESTEPS // steps
+        if self.scheduler == "ddim" and stride * steps < WELL_COVERED * TRAIN_TIMESTEPS:
+            raise ValueError(
+                f"num_inference_steps={steps}: DDIM takes every {stride}. of {TRAIN_TIMESTEPS} steps and would begin at "
+                f"{stride * (steps - 1) + 1}, where its latents should not be pure noise any more; nearest: "
+                f"{TRAIN_TIMESTEPS // (stride + 1)} or {TRAIN_TIMESTEPS // stride}"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,6 +179,7 @@ class EvaluateSpec(_Strict):
     seed: int = 1000
     """Seed of the initial noise: clip i is the same noise in every arm."""
     sampler: SamplerSpec = dataclasses.field(default_factory=SamplerSpec)
+    """Of all that is generated, prior audio too: with another sampler ``prior`` and its like are trained on other audio."""
     fad: tuple[EmbedderName, ...] = ("vggish",)
     """Embedders of the distances; the first one's carry no suffix, the others' are ``fad_held_out/clap`` and the like."""
     classifier: str = "mini"

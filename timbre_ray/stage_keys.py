@@ -110,6 +110,7 @@ class StageKeys:
             return None
         mixture = self.taught_mixture
         identity = {**as_dict(spec), "seed": self.spec.seed, "instance": self.prompts.instance, "mixture": self.prompts.mixture}
+        identity |= {"mixtures": "drawn"} if mixture else {}  # all of them; before, as many as there are recordings
         num_files = len(self.encode.spec["train"])
         inputs = (self.backbone, self.encode.key, mixture.key if mixture else "")
         variant = f"{spec.mode} with mixtures" if mixture else spec.mode
@@ -301,10 +302,12 @@ def _identity(sampler: SamplerSpec) -> dict[str, Any]:
     return {k: v for k, v in as_dict(sampler).items() if k != "batch_size"}
 
 
-def unread_settings(method: str, train_language_model: bool) -> frozenset[str]:
-    """Of ``dreambooth``, what this method does not read: two arms that differ only in that share their weights."""
+def unread_settings(method: str, train_language_model: bool, teacher_hears_mixtures: bool = False) -> frozenset[str]:
+    """Of ``dreambooth``, what neither this method reads nor, with mixtures, its teacher: two arms that differ only in that share
+    their weights. (A key of weights names mixtures by its teacher's key.)"""
     names: list[str] = [] if method == "lora" else ["lora_rank", "lora_alpha", "lora_targets"]
-    names += [] if method in PRIORS else ["prior_weight", "num_class_clips"]
-    names += [] if method == "mixclass_prior" else ["mixture_gain_db"]
+    names += [] if method in PRIORS else ["prior_weight"]
+    names += [] if method in PRIORS or teacher_hears_mixtures else ["num_class_clips"]
+    names += [] if method == "mixclass_prior" or teacher_hears_mixtures else ["mixture_gain_db"]
     names += [] if train_language_model else ["true_loa_probability"]
     return frozenset(names)

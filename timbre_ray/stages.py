@@ -5,11 +5,9 @@ Nothing here knows Ray. ``trial.py`` chains the stages to a trial.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +17,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
+from timbre_ray import training
 from timbre_ray.data.clips import load_target, read_clips, write_clips
 from timbre_ray.data.features import mix
-from timbre_ray.leaving import Leaving
 from timbre_ray.methods import METHODS, Method
 from timbre_ray.models.backbone import Backbone, Embeddings, load_backbone
 from timbre_ray.models.sampling import generate
 from timbre_ray.priors import PriorSet
-from timbre_ray.resumable import Resumable
 from timbre_ray.specs import TrialSpec
 from timbre_ray.stage_keys import ScoreRequest, Stage, StageKeys
 from timbre_ray.store import Artifact, Store
-from timbre_ray.train.dreambooth import Examples, train
+from timbre_ray.train.losses import Examples
 from timbre_ray.train.teacher import Lesson, teach
 from timbre_ray.trial_progress import Progress
 
-#: Seconds between two checkpoints of a training under way.
-CHECKPOINT_EVERY_S = 60.0
 #: Class audio is drawn from seeds far from the evaluation's, or the prior would be trained on what is scored.
 CLASS_AUDIO_SEED = 7_000_000
 
@@ -43,9 +38,13 @@ CLASS_AUDIO_SEED = 7_000_000
 class TrialStages:
     """The stages of one trial. Each method returns its artifact, computing it only if no one has."""
 
-    def __init__(self, spec: TrialSpec, store: Store, device: str, on_progress: Callable[[Progress], None] | None = None) -> None:
+    def __init__(
+        self, spec: TrialSpec, store: Store, device: str, on_progress: Callable[[Progress], None] | None = None, *,
+        recordings: Mapping[str, list[str]] | None = None,
+    ) -> None:  # fmt: skip
+        """recordings: digests of what was learned, where that need not be at hand any more."""
         self.spec, self.store, self.device = spec, store, device
-        self.keys = StageKeys(spec)
+        self.keys = StageKeys(spec, recordings)
         self.prompts = self.keys.prompts
         self.method: Method = METHODS[spec.dreambooth.method]
         self._on_progress = on_progress or (lambda progress: None)
@@ -124,7 +123,6 @@ class TrialStages:
         spec, stage = self.spec.teacher, self.keys.teach
         if stage is None:
             return None
-        target = self.encode()
 
         def mixtures() -> Artifact:
             return self.mixture_audio(self.prompts.partner, self.spec.dreambooth.mixture_gain_db)
@@ -134,7 +132,7 @@ class TrialStages:
             return Lesson(prompt=self._embeddings(prompt, None), loa=loa)
 
         def produce(folder: Path) -> None:
-            gpt2 = self.backbone.copy_language_model()
+            gpt2, target = self.backbone.copy_language_model(), self.encode()
             losses, second = [], None
             if spec.mixture_weight > 0:
                 second = lesson(mixtures(), self.prompts.mixture)
@@ -147,9 +145,11 @@ class TrialStages:
             )
             (folder / "losses.json").write_text(json.dumps(losses))
 
-        # Before, so that their time is not this stage's; and GPT-2 that is taught already has no need of them.
-        if spec.mixture_weight > 0 and not self.store.has(stage.name, stage.key):
-            mixtures()
+        # Before, so that their time is not this stage's; and GPT-2 that is taught already has no need of either.
+        if not self.store.has(stage.name, stage.key):
+            self.encode()
+            if spec.mixture_weight > 0:
+                mixtures()
         return self._compute(stage, produce)
 
     def language_model(self, source: Artifact | None) -> GPT2LMHeadModel:
@@ -181,80 +181,16 @@ class TrialStages:
         self.encode(), self.teach(), self.prior()
         return self.keys.dreambooth(step).key
 
-    def _examples(self, stage: str, key: str, prompt: str) -> Examples:
+    def examples(self, stage: str, key: str, prompt: str) -> Examples:
+        """The clips of an artifact, under the prompt as this trial's GPT-2 reads it."""
         values = load_file(self.store.get(stage, key).file("encoded.safetensors"))
         embeddings = self._embeddings(prompt, self.teach())
         return Examples(mean=values["mean"], std=values["std"], prompt=embeddings, loa=values[f"loa_{self.spec.teacher.loa}"])
 
-    def train(self, until: int) -> Generator[tuple[int, list[dict[str, float]]], None, None]:
-        """Trains to step ``until``, publishing the weights at every scored step; yields (step, losses so far) after each.
-
-        Leaving, raised by ``on_progress`` or thrown in, goes on once the checkpoint of the latest step is written.
-        """
-        spec = dataclasses.replace(self.spec.dreambooth, steps=until)
-        wanted = [s for s in self.spec.evaluate.at_steps if 0 < s <= until]
-        run_key = self.dreambooth_key(until)
-        with self.store.holding("dreambooth_run", run_key):
-            if all(self.store.is_whole("dreambooth", self.dreambooth_key(s)) for s in wanted):
-                for step in wanted:
-                    yield step, self.losses(step)
-                return
-            unet = self.backbone.copy_unet()
-            gpt2 = copy.deepcopy(self.language_model(self.teach())) if spec.train_language_model else None
-            if gpt2 is not None:
-                gpt2.transformer.requires_grad_(True)
-            torch.manual_seed(self.spec.seed)  # the adapter's first weights
-            self.method.attach(unet, spec)
-            prior = self.prior()
-            instance = self._examples("encode", self.encode().key, self.prompts.instance)
-            remembered = self._examples(prior.stage, prior.key, prior.prompt) if prior else None
-            saved = Resumable(self.store, "dreambooth", run_key)
-            # One beyond a step whose weights are wanted and not there is of no use.
-            reached = saved.take(
-                lambda at: all(s >= at or self.store.is_whole("dreambooth", self.dreambooth_key(s)) for s in wanted)
-            )
-            history: list[dict[str, float]] = []
-            trained = False
-            clock = time.perf_counter()
-            self.backbone.set_aside()
-            training = train(
-                unet, self.backbone.new_scheduler(), instance, remembered, spec, seed=self.spec.seed,
-                device=self.device, gpt2=gpt2, resume_from=saved.path, checkpoint_every_s=CHECKPOINT_EVERY_S,
-            )  # fmt: skip
-            for row in training:
-                history.append(row)
-                saved.mirror(len(history))
-                try:
-                    self.progress("dreambooth", len(history), until, loss=row["loss"])
-                    if (step := len(history)) in wanted:
-                        spent = {"seconds": time.perf_counter() - clock, "work": self.keys.clips_trained(step - reached)}
-                        self._publish_weights(step, unet, gpt2, history, spent)
-                        trained = step == until
-                        yield step, list(history)
-                        self.backbone.set_aside()  # what the audio of this step was made with
-                        clock, reached = time.perf_counter(), max(step, reached)
-                except Leaving as leaving:
-                    if trained:  # its weights are kept, and its checkpoint's folder went with that
-                        raise
-                    saved.leave(training, leaving, len(history))
-            saved.remove()
-
-    def _publish_weights(
-        self, step: int, unet: torch.nn.Module, gpt2: GPT2LMHeadModel | None, history: list[dict], spent: dict[str, float]
-    ) -> None:
-        """spent: seconds of the training since the last scored step, and the clips trained on; the artifact's own seconds are
-        those of writing it."""
-
-        def produce(folder: Path) -> None:
-            self.method.save(folder, unet, self.spec.dreambooth)
-            if gpt2 is not None:
-                state = {k: v.contiguous().cpu() for k, v in gpt2.transformer.state_dict().items()}
-                save_file(state, folder / "language_model.safetensors")
-            (folder / "losses.json").write_text(json.dumps(history))
-
-        stage = self.keys.dreambooth(step)
-        description = {**stage.description(), "step": step, "method": self.method.name, "spent": spent}
-        self.store.get_or_compute("dreambooth", self.dreambooth_key(step), produce, description=description)
+    def train(self, until: int, companions: Sequence[TrialSpec] = ()) -> training.Steps:
+        """``training.train`` of this trial, the companions' weights trained along."""
+        others = [TrialStages(spec, self.store, self.device, self._on_progress) for spec in companions]
+        return training.train(self, until, others)
 
     def losses(self, step: int) -> list[dict[str, float]]:
         if step == 0:

@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from timbre_ray.artifact_files import MANIFEST, NAME, damage_of, own_folder, publish, write_manifest
 from timbre_ray.cache_room import make_room, note_use
@@ -153,6 +153,10 @@ class Store:
             note_use(folder)
         return Artifact(folder=folder, stage=stage, key=key, seconds=manifest["seconds"], reused=True)
 
+    def description(self, stage: str, key: str) -> Mapping[str, Any]:
+        """What a published artifact was said to be. Raises as ``get``."""
+        return json.loads(self.get(stage, key).file(MANIFEST).read_text(encoding="utf-8"))["description"]
+
     def has(self, stage: str, key: str) -> bool:
         here = self.patiently(f"look up {stage}/{key}", lambda: self._has_here(stage, key))
         return here or (self.remote is not None and self.remote.has(stage, key))
@@ -217,6 +221,20 @@ class Store:
         """Within the block this process holds ``lock(stage, key)``; while it waits it calls ``while_waiting``; what that
         raises ends the waiting."""
         return holding(self.lock(stage, key), lambda: self.while_waiting())
+
+    @contextlib.contextmanager
+    def holding_if_free(self, stage: str, key: str) -> Iterator[bool]:
+        """As ``holding``, but False at once where another process holds it."""
+        lock, is_free = self.lock(stage, key), True
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            is_free = False
+        try:
+            yield is_free
+        finally:
+            if is_free:
+                lock.release()
 
     @contextlib.contextmanager
     def attributed_to(self, trial_id: str) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import soundfile
@@ -23,9 +23,12 @@ from timbre_ray.whole import check_free, whole_folder
 
 def run_trial(
     spec: TrialSpec, *, store: Store, score: Callable[[ScoreRequest], Pending], device: str = "cpu",
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None, companions: Sequence[TrialSpec] = (),
 ) -> Iterator[Evaluation]:  # fmt: skip
-    """The whole path of one trial. Scores run while training goes on; evaluations come in the order of their steps."""
+    """The whole path of one trial. Scores run while training goes on; evaluations come in the order of their steps.
+
+    companions: trials whose weights may be trained along with this one's (``companions.companions``).
+    """
     stages = TrialStages(spec, store, device, on_progress)
     _check_clips(stages)
     pending: list[tuple[int, dict[str, str], list[dict[str, float]], Pending]] = []
@@ -48,7 +51,7 @@ def run_trial(
         submit(0, [])
         yield from collect(wait=False)
     if at_steps[-1] > 0:
-        training = stages.train(at_steps[-1])
+        training = stages.train(at_steps[-1], companions)
         for step, losses in training:
             try:
                 submit(step, losses)
@@ -77,7 +80,7 @@ def generate_from(trial: FinishedTrial, prompt: str, *, num_clips: int, seed: in
     """
     check_free(out)
     spec, step = dataclasses.replace(trial.spec, evaluate=dataclasses.replace(trial.spec.evaluate, seed=seed)), trial.step
-    stages = TrialStages(spec, trial.store, device)
+    stages = TrialStages(spec, trial.store, device, recordings=trial.recordings)
     artifact = stages.generate_prompt(step, prompt, num_clips, Lazy(lambda: stages.trained_unet(step)))
     about = {
         "trial_id": trial.trial_id, "target": trial.target, "sweep": trial.sweep, "prompt": prompt, "seed": seed, "step": step,
@@ -94,13 +97,15 @@ def generate_from(trial: FinishedTrial, prompt: str, *, num_clips: int, seed: in
     return [out / name for name in names]
 
 
-def export(spec: TrialSpec, *, step: int, out: Path, store: Store) -> None:
+def export(
+    spec: TrialSpec, *, step: int, out: Path, store: Store, recordings: Mapping[str, list[str]] | None = None
+) -> None:  # fmt: skip
     """Writes the model after ``step`` steps as a folder that plain ``AudioLDM2Pipeline.from_pretrained`` loads.
 
     Its AudioMAE lies beside it, so that the folder is a backbone for further sweeps too. Raises FileExistsError if ``out`` is
     there: nothing is written over, and nothing half written stays.
     """
-    stages = TrialStages(spec, store, "cpu")
+    stages = TrialStages(spec, store, "cpu", recordings=recordings)
     with whole_folder(out) as folder:
         stages.pipeline(step).save_pretrained(folder, safe_serialization=True)
         stages.backbone.audiomae.save_pretrained(folder / "audiomae")

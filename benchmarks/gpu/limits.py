@@ -17,7 +17,8 @@ from timbre_ray.models import cuda_graphs
 from timbre_ray.models.backbone import Backbone, Embeddings
 from timbre_ray.models.sampling import denoise, prompt_pair
 from timbre_ray.specs import DreamboothSpec, SamplerSpec
-from timbre_ray.train.dreambooth import Examples, diffusion_losses, train
+from timbre_ray.train.dreambooth import train
+from timbre_ray.train.losses import Examples, diffusion_losses
 
 TRAIN_BATCHES, GENERATE_BATCHES = (1, 4, 16), (1, 16, 32)
 STEPS, DENOISING_STEPS = 7, 5

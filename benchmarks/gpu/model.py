@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from transformers import GPT2LMHeadModel
 
+from benchmarks.measure import peak_mib
 from benchmarks.published import build_audiomae, build_pipeline, write_audiomae, write_checkpoint
 from timbre_ray.models.backbone import Backbone, load_backbone
 from timbre_ray.specs import BackboneSpec
@@ -88,5 +89,6 @@ def reset_peak() -> None:
 
 def peak_gb() -> float:
     """Most memory that the process reserved on the GPU since ``reset_peak``, in 1e9 bytes: a recorded graph's is in use for as
-    long as the graph lives, though the allocator counts what its tensors held as free once it is recorded."""
-    return torch.cuda.max_memory_reserved() / 1e9 if device() == "cuda" else 0.0
+    long as the graph lives, though the allocator counts what its tensors held as free once it is recorded. On a CPU: the most
+    resident memory of the process since it began."""
+    return torch.cuda.max_memory_reserved() / 1e9 if device() == "cuda" else peak_mib() * 2**20 / 1e9

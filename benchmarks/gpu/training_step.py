@@ -18,7 +18,8 @@ from timbre_ray.data.clips import read_clips
 from timbre_ray.methods import METHODS
 from timbre_ray.models.backbone import Backbone
 from timbre_ray.specs import DreamboothSpec
-from timbre_ray.train.dreambooth import Examples, train
+from timbre_ray.train.dreambooth import train
+from timbre_ray.train.losses import Examples
 
 WARM_UP = 2
 #: So small a rate that theirs, which trains the pipeline's own U-Net, leaves it as it was.

@@ -57,7 +57,7 @@ def _weaken(store: Store) -> None:
     store.get_or_compute = struck
 
 
-def _trial(inner: Callable[..., Iterator[Any]], seams: Seams, spec, *, worker, store, score, on_progress) -> Iterator[Any]:
+def _trial(inner: Callable[..., Iterator[Any]], seams: Seams, spec, *, store, on_progress, **told) -> Iterator[Any]:
     def struck_progress(progress: Any) -> None:
         on_progress(progress)
         seams.pause(store, "progress")
@@ -65,7 +65,7 @@ def _trial(inner: Callable[..., Iterator[Any]], seams: Seams, spec, *, worker, s
     if not seams.twin:
         _weaken(store)
     with _at_work(store, "trial", seams):
-        yield from inner(spec, worker=worker, store=store, score=score, on_progress=struck_progress)
+        yield from inner(spec, store=store, on_progress=struck_progress, **told)
 
 
 def _score(inner: Callable[..., dict[str, Any]], seams: Seams, request, *, worker, store) -> dict[str, Any]:

@@ -30,11 +30,13 @@ class Trials:
     """Kind of fault -> how often it comes in a deck of the schedule."""
 
 
-def _miniature_trial(spec, *, worker, store, score, on_progress) -> Iterator[Any]:
-    from timbre_ray import stages
+def _miniature_trial(spec, *, worker, store, score, on_progress, companions) -> Iterator[Any]:
+    from timbre_ray import training
 
-    stages.CHECKPOINT_EVERY_S = 0.0  # so few steps are over before the first checkpoint is due
-    yield from functions.run_trial(spec, worker=worker, store=store, score=score, on_progress=on_progress)
+    training.CHECKPOINT_EVERY_S = 0.0  # so few steps are over before the first checkpoint is due
+    yield from functions.run_trial(
+        spec, worker=worker, store=store, score=score, on_progress=on_progress, companions=companions
+    )
 
 
 def _miniature_sweep(clips: Path) -> dict[str, Any]:

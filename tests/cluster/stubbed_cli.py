@@ -18,11 +18,12 @@ DOOMED = "doomed-host"
 STEP_S = 3.0
 
 
-def trial(spec: Any, *, worker: Any, store: Any, score: Any, on_progress: Any) -> Iterator[Any]:
+def trial(spec: Any, *, worker: Any, store: Any, score: Any, on_progress: Any, companions: Any) -> Iterator[Any]:
     host = socket.gethostname()
     with (store.root / f"hosts-{spec.clips.token}-{spec.seed}").open("a") as file:
         file.write(f"{host}\n")
-    for evaluation in STUBS.trial(spec, worker=worker, store=store, score=score, on_progress=on_progress):
+    stubbed = STUBS.trial(spec, worker=worker, store=store, score=score, on_progress=on_progress, companions=companions)
+    for evaluation in stubbed:
         yield evaluation
         time.sleep(STEP_S)
         while (store.root / DOOMED).is_file() and (store.root / DOOMED).read_text() == host:

@@ -14,12 +14,14 @@ from torch import nn
 from timbre_ray.data.features import mix, normalise_waveform
 from timbre_ray.leaving import Leaving
 from timbre_ray.methods import METHODS
-from timbre_ray.methods.lora import target_modules
+from timbre_ray.methods.base import Attached
+from timbre_ray.methods.lora import Stacked, target_modules
 from timbre_ray.models.backbone import Backbone
 from timbre_ray.specs import DreamboothSpec
 from timbre_ray.train import dreambooth
 from timbre_ray.train.checkpoint import generator_for
-from timbre_ray.train.dreambooth import Examples, train
+from timbre_ray.train.dreambooth import Arm, train, train_together
+from timbre_ray.train.losses import Examples, diffusion_losses, of_one_length
 
 SPEC = DreamboothSpec(steps=2, lr=1e-4, batch_size=1, gradient_accumulation=2)
 FULL = ("direct", "prior", "mixclass_prior", "chineseclass_prior")
@@ -153,10 +155,10 @@ def test_instance_and_prior_together_have_the_gradients_of_each_alone(
 
     def gradients_and_losses(*names: str) -> tuple[torch.Tensor, list[float]]:
         unet, gpt2 = backbone.copy_unet().requires_grad_(True), backbone.copy_language_model().requires_grad_(True)
-        parts = dreambooth.of_one_length([examples[name] for name in names])
+        parts = of_one_length([examples[name] for name in names])
         streams = {"instance": dreambooth.INSTANCE, "prior": dreambooth.PRIOR}
         drawn = [generator_for(3, streams[name], 0) for name in names]
-        losses = dreambooth.diffusion_losses(unet, backbone.new_scheduler(), parts, 2, drawn, gpt2 if joint else None, 0.25)
+        losses = diffusion_losses(unet, backbone.new_scheduler(), parts, 2, drawn, gpt2 if joint else None, 0.25)
         weights = {"instance": 1.0, "prior": spec.prior_weight}
         sum(weights[name] * loss for name, loss in zip(names, losses, strict=True)).backward()
         trained = [*unet.parameters(), *(gpt2.parameters() if joint else [])]
@@ -264,3 +266,105 @@ def test_a_loss_that_is_not_finite_stops_with_its_reason(backbone: Backbone, exa
     broken = dataclasses.replace(examples["instance"], mean=torch.full_like(examples["instance"].mean, float("nan")))
     with pytest.raises(FloatingPointError, match=r"dreambooth: the loss is nan at step 1; lower dreambooth\.lr"):
         run(backbone, {"instance": broken}, SPEC)
+
+
+# -- several arms over one U-Net -------------------------------------------------------------------------------------------------
+
+STACKED = dataclasses.replace(SPEC, method="lora", steps=3, gradient_accumulation=2)
+#: Arms that differ in all that they may.
+ARMS = ((STACKED, "instance", 3), (dataclasses.replace(STACKED, lr=3e-3, lora_alpha=1), "prior", 4), (STACKED, "instance", 5))
+
+
+def stacked(
+    backbone: Backbone, examples: dict[str, Examples], places: tuple = ARMS, folder: Path | None = None
+) -> tuple[list[Attached], Generator[list[dict[str, float] | None], None, None]]:
+    unet, specs, seeds = backbone.copy_unet(), [spec for spec, _, _ in places], [seed for _, _, seed in places]
+    attached = METHODS["lora"].together(unet, specs, seeds)
+    arms = [
+        Arm(
+            instance=examples[name], spec=spec, seed=seed, parameters=one.parameters,
+            resume_from=folder / f"{i}.pt" if folder else None,
+        )
+        for i, ((spec, name, seed), one) in enumerate(zip(places, attached, strict=True))
+    ]  # fmt: skip
+    return attached, train_together(unet, backbone.new_scheduler(), arms, checkpoint_every_s=0.0)
+
+
+def lone(
+    backbone: Backbone, examples: dict[str, Examples], place: tuple, resume_from: Path | None = None
+) -> tuple[nn.Module, Generator[dict[str, float], None, None]]:
+    spec, name, seed = place
+    unet = backbone.copy_unet()
+    torch.manual_seed(seed)
+    METHODS["lora"].attach(unet, spec)
+    rows = train(
+        unet, backbone.new_scheduler(), examples[name], None, spec, seed=seed, resume_from=resume_from, checkpoint_every_s=0.0
+    )
+    return unet, rows
+
+
+def test_arms_over_one_base_begin_as_each_alone(backbone: Backbone, examples: dict[str, Examples]) -> None:
+    attached, _ = stacked(backbone, examples)
+    for one, place in zip(attached, ARMS, strict=True):
+        alone = dreambooth.trained_parameters(lone(backbone, examples, place)[0], None)
+        assert alone.keys() == one.parameters.keys()
+        assert all(torch.equal(alone[name], one.parameters[name]) for name in alone)
+
+
+def test_arms_over_one_base_train_as_each_alone(backbone: Backbone, examples: dict[str, Examples], tmp_path: Path) -> None:
+    attached, rows = stacked(backbone, examples)
+    found = list(rows)
+    for i, place in enumerate(ARMS):
+        unet, alone = lone(backbone, examples, place)
+        for mine, theirs in zip((row[i] for row in found), alone, strict=True):
+            assert mine == pytest.approx(theirs, rel=1e-4)
+        (folder := tmp_path / str(i)).mkdir()
+        attached[i].save(folder)
+        loaded = backbone.copy_unet()
+        METHODS["lora"].load(loaded, place[0], folder)
+        assert torch.allclose(answer(loaded.eval(), examples), answer(unet.eval(), examples), atol=1e-5)
+    losses = [row["loss"] for row in found[-1]]
+    assert len(set(losses)) == len(losses), "each has its own clips, noise and weights"
+
+
+def test_an_arm_goes_on_alone_from_where_it_was_with_others_and_back(
+    backbone: Backbone, examples: dict[str, Examples], tmp_path: Path
+) -> None:
+    whole = [list(lone(backbone, examples, place)[1]) for place in ARMS]
+    _, rows = stacked(backbone, examples, folder=tmp_path)
+    next(rows)
+    with pytest.raises(Leaving, match="spot"):
+        rows.throw(Leaving("spot"))
+    alone = list(lone(backbone, examples, ARMS[1], tmp_path / "1.pt")[1])
+    assert alone == [pytest.approx(row, rel=1e-4) for row in whole[1]]
+    (tmp_path / "2.pt").rename(tmp_path / "1.pt")
+    _, rows = stacked(backbone, examples, (ARMS[0], ARMS[2]), tmp_path)
+    assert [row[0] for row in rows] == [pytest.approx(row, rel=1e-4) for row in whole[0]]
+
+
+def test_an_arm_that_diverges_leaves_the_others_alone(backbone: Backbone, examples: dict[str, Examples], tmp_path: Path) -> None:
+    broken = dataclasses.replace(examples["prior"], mean=torch.full_like(examples["prior"].mean, float("nan")))
+    mixed = {**examples, "prior": broken}
+    attached, rows = stacked(backbone, mixed, folder=tmp_path)
+    found = list(rows)
+    assert all(row[1] is None for row in found) and not (tmp_path / "1.pt").exists()
+    for i in (0, 2):
+        alone = list(lone(backbone, examples, ARMS[i])[1])
+        assert [row[i] for row in found] == [pytest.approx(row, rel=1e-4) for row in alone]
+        assert all(p.isfinite().all() for p in attached[i].parameters.values())
+    with pytest.raises(FloatingPointError, match=r"lower dreambooth\.lr \(now 0\.003\)"):
+        next(stacked(backbone, mixed, (ARMS[1], ARMS[0]))[1])
+
+
+def test_arms_over_one_base_have_the_precision_of_each_alone(backbone: Backbone, examples: dict[str, Examples]) -> None:
+    """bfloat16 autocast: what a projection hands on is as narrow, and the same to the bit."""
+    spec = dataclasses.replace(STACKED, lora_alpha=0.3)
+    name = target_modules(backbone.unet, "cross_attention")[0]
+    unet, _ = lone(backbone, examples, (spec, "instance", 3))
+    adapted = unet.get_submodule(name)
+    nn.init.normal_(adapted.lora_B["default"].weight, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 5, adapted.in_features, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        alone, both = adapted(x), Stacked([adapted, adapted])(torch.cat([x, x]))
+    assert both.dtype == alone.dtype == torch.bfloat16
+    assert torch.equal(both, torch.cat([alone, alone]))

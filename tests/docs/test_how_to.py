@@ -13,7 +13,7 @@ from tests.docs.blocks import ROOT, blocks
 from timbre_ray.methods import METHODS
 from timbre_ray.models.backbone import Backbone
 from timbre_ray.specs import DreamboothSpec
-from timbre_ray.train.dreambooth import Examples
+from timbre_ray.train.losses import Examples
 
 examples = contract.examples  # its fixture
 

@@ -15,7 +15,8 @@ from timbre_ray.methods.lora import attach, target_modules
 from timbre_ray.model_sizes import PUBLISHED_SIZES
 from timbre_ray.models.backbone import Embeddings
 from timbre_ray.specs import DreamboothSpec
-from timbre_ray.train.dreambooth import Examples, train, trained_parameters
+from timbre_ray.train.dreambooth import train, trained_parameters
+from timbre_ray.train.losses import Examples
 
 
 @pytest.mark.parametrize("name", SIZES)

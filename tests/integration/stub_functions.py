@@ -11,9 +11,11 @@ from timbre_ray.cluster.functions import Functions
 from timbre_ray.trial_progress import Evaluation, Progress
 
 
-def trial(spec, *, worker, store, score, on_progress):
+def trial(spec, *, worker, store, score, on_progress, companions):
     token, last = spec.clips.token, spec.evaluate.at_steps[-1]
     attempt = count_call(store.root, f"{token}-{spec.seed}")
+    for other in companions:
+        count_call(store.root, f"along-{other.clips.token}-{other.seed}")
     for step in spec.evaluate.at_steps:
         on_progress(Progress(stage="dreambooth", done=step, total=last, values={"loss": 0.5}))
         key = f"{token}{spec.seed}{spec.dreambooth.lr}step{step}"

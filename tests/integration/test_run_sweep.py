@@ -101,6 +101,17 @@ def test_failures_have_reasons_and_do_not_stop_the_others(write_sweep):
 
 
 @pytest.mark.slow
+def test_a_trial_is_told_whom_it_may_train_along(write_sweep):
+    lora = {"dreambooth": {"method": "lora"}}
+    arms = {name: {**parts, **lora} for name, parts in by_token("one", "two").items()} | by_token("direct")
+    settings = {"train_together": 3, "max_concurrent": 1}
+    sweep = write_sweep(arms=arms, grid={"seed": [0, 1]}, run=settings)
+    outcome, _, _ = run(sweep)
+    assert len(outcome.finished) == 6
+    along = {name: [num_calls(sweep, f"along-{name}-{seed}") for seed in (0, 1)] for name in ("one", "two", "direct")}
+    assert along == {"one": [0, 1], "two": [1, 0], "direct": [0, 0]}, "one-s0 takes two and the next seed's; two-s1 is left over"
+
+
 def test_a_scorer_may_die_however_often_if_no_request_kills_it_each_time(write_sweep):
     names = [f"scorer_dies_{number}" for number in range(MAX_RETRIES + 2)]
     sweep = write_sweep(arms=by_token(*names), run={"max_failures": 0})

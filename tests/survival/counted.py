@@ -17,7 +17,7 @@ from timbre_ray.sweep import load_sweep
 PAUSE_S = 0.4
 
 
-def trial(spec, *, worker, store, score, on_progress):
+def trial(spec, *, worker, store, score, on_progress, companions):
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     steps = store.root.parent / "steps"
@@ -29,7 +29,9 @@ def trial(spec, *, worker, store, score, on_progress):
 
     handle = register_optimizer_step_post_hook(count)
     try:
-        yield from functions.run_trial(spec, worker=worker, store=store, score=score, on_progress=on_progress)
+        yield from functions.run_trial(
+            spec, worker=worker, store=store, score=score, on_progress=on_progress, companions=companions
+        )
     finally:
         handle.remove()
 

@@ -21,7 +21,7 @@ HOUR_S = 3600.0
 WEIGHTS_BYTES = 32_768
 
 
-def trial(spec, *, worker, store, score, on_progress):
+def trial(spec, *, worker, store, score, on_progress, companions):
     name, last = f"{spec.clips.token}-{spec.seed}", spec.evaluate.at_steps[-1]
     count_call(store.root, name)
     strike(store.root, f"start-{name}")

@@ -29,13 +29,13 @@ def trained_sweep() -> dict[str, Any]:
     return {"base": base, "arms": {"a": {}}}
 
 
-def trial(spec, *, worker, store, score, on_progress) -> Iterator[Any]:
+def trial(spec, *, worker, store, score, on_progress, companions) -> Iterator[Any]:
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    from timbre_ray import stages
+    from timbre_ray import training
     from timbre_ray.train import checkpoint
 
-    stages.CHECKPOINT_EVERY_S = 0.0
+    training.CHECKPOINT_EVERY_S = 0.0
     write_state = checkpoint._dump
 
     def dump(state: dict[str, Any], file: Any) -> None:
@@ -47,7 +47,9 @@ def trial(spec, *, worker, store, score, on_progress) -> Iterator[Any]:
     checkpoint._dump = dump
     counting = register_optimizer_step_post_hook(lambda *_: steps_file(store.root).open("a").write("x"))
     try:
-        yield from functions.run_trial(spec, worker=worker, store=store, score=score, on_progress=on_progress)
+        yield from functions.run_trial(
+            spec, worker=worker, store=store, score=score, on_progress=on_progress, companions=companions
+        )
     finally:
         counting.remove()
         checkpoint._dump = write_state

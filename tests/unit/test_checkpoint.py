@@ -71,9 +71,9 @@ def test_checkpoints_take_a_tenth_of_a_training_at_most(tmp_path: Path, monkeypa
         saved.append(step)
         now[0] += 30.0
 
-    def accumulate(*arguments: object, step: int, **named: object) -> dict[str, float]:
+    def accumulate(*arguments: object, step: int, **named: object) -> list[dict[str, float]]:
         now[0] += 30.0
-        return {"loss": 1.0}
+        return [{"instance": 1.0}]
 
     monkeypatch.setattr(dreambooth.checkpoint, "save", save)
     monkeypatch.setattr(dreambooth, "_accumulate", accumulate)

@@ -70,6 +70,9 @@ def test_memory_follows_from_backbone_and_method(case):
     assert level("GPU memory", room) == "ok" and "whole" in CHECKS["GPU memory"](room).found
     assert level("GPU memory", case(gpus=(needs["direct"] + 1,), backbone=LARGE, run=ONE_GPU)) == "warning"
     assert level("GPU memory", case(gpus=(needs["lora"],), backbone=LARGE, arms=arms, run=ONE_GPU)) == "error"
+    four = case(gpus=(needs["lora"] + 1,), backbone=LARGE, dreambooth={"method": "lora"}, run=ONE_GPU | {"train_together": 4})
+    assert level("GPU memory", four) == "error" and "4 trained at once" in CHECKS["GPU memory"](four).found
+    assert "lower run.train_together" in CHECKS["GPU memory"](four).remedy
     halves = {"resources": {"train": {"gpu": 0.5}}}
     assert level("GPU memory", case(gpus=(2 * needs["direct"] - 1,), backbone=LARGE, run=halves)) == "error", "two share it"
     assert level("GPU memory", case(backbone=LARGE)) == "ok", "no GPU is asked for"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
+import torch
+from diffusers import AudioLDM2Pipeline
 from typer.testing import CliRunner
 
 import timbre_ray
@@ -96,7 +100,7 @@ def test_what_plays_says_which_trial_it_is() -> None:
     """Only the weights are needed, not what they were trained from: the prior's audio is not in the store."""
     spec = dataclasses.replace(SPEC, dreambooth=dataclasses.replace(SPEC.dreambooth, method="prior"))
     stages = TrialStages(spec, Store("store"), "cpu")
-    stages._publish_weights(1, stages.backbone.unet, None, [], {})
+    list(stages.train(1))
     for made in list(stages.store.manifests("class_audio")):
         stages.store._take_away("class_audio", made["key"])
     name = record("small", "prior", spec=spec)
@@ -197,3 +201,72 @@ def test_the_same_trial_in_two_sweeps_is_one_model() -> None:
     assert found("direct")[1] == "direct-flute-s0-12345678"
     with pytest.raises(ValueError, match="nowhere: no results found"):
         found("direct", sweep="nowhere")
+
+
+# -- what a trained model needs --------------------------------------------------------------------------------------------------
+
+
+def songs(folder: Path, *seeds: int) -> Path:
+    """Recordings of a second each."""
+    folder.mkdir(exist_ok=True)
+    for seed in seeds:
+        samples = 0.1 * np.random.default_rng(seed).standard_normal(16_000)
+        soundfile.write(folder / f"{seed}.wav", samples, 16_000)
+    return folder
+
+
+@pytest.fixture
+def own(folder: Path) -> str:
+    """A trial that has learned recordings of one's own, taught and trained, with scores at 1 and 2."""
+    dreambooth = dataclasses.replace(SPEC.dreambooth, steps=2, method="lora", lr=1e-2)
+    spec = dataclasses.replace(
+        TAUGHT, clips=ClipsSpec(path=str(songs(folder / "flute", 1, 2, 3, 4))), dreambooth=dreambooth,
+        evaluate=dataclasses.replace(SPEC.evaluate, at_steps=(1, 2)),
+    )  # fmt: skip
+    stages = TrialStages(spec, Store("store"), "cpu")
+    list(stages.train(2))
+    used = [{"stage": one.name, "key": one.key} for one in (stages.keys.encode, stages.keys.teach)]
+    return record("own", "lora", spec=spec, evaluations=[{"step": 1}, {"step": 2}], stages=used)
+
+
+def adapted(pipeline: AudioLDM2Pipeline) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in pipeline.unet.state_dict().values()])
+
+
+def test_a_trained_model_needs_its_recordings_no_more(own: str, folder: Path) -> None:
+    before = adapted(timbre_ray.load("lora"))
+    songs(folder / "flute", 5)
+    assert torch.equal(adapted(timbre_ray.load("lora")), before)
+    shutil.rmtree(folder / "flute")
+    assert torch.equal(adapted(timbre_ray.load("lora")), before)
+    code, said = ended(*GENERATE, "lora", "--device", "cpu")
+    assert code == 0, said
+    code, said = ended("export", "lora", "--out", "mine")
+    assert code == 0, said
+    made = {manifest["stage"] for manifest in Store("store").manifests()}
+    assert made == {"encode", "teach", "prompt", "dreambooth", "generate"}
+    shutil.rmtree("store/artifacts/dreambooth")
+    code, said = ended(*GENERATE, "lora", "-o", "again")
+    assert code == cli_errors.BAD_INPUT and f"the weights of {own} at step 2 are not there" in said, said
+
+
+def test_any_scored_step_is_played(own: str) -> None:
+    first, last = (adapted(timbre_ray.load("lora", step=step)) for step in (1, None))
+    assert not torch.equal(first, last)
+    code, said = ended(*GENERATE, "lora", "--step", "1", "--device", "cpu")
+    assert code == 0 and f"Plays {own} at step 1, of sweep own" in said, said
+    assert json.loads(Path("out/clip_0000.json").read_text())["step"] == 1
+    code, said = ended("export", "lora", "--step", "1", "--out", "mine")
+    assert code == 0 and "mine: lora after 1 steps" in said, said
+    code, said = ended(*GENERATE, "lora", "--step", "25", "-o", "none")
+    assert code == cli_errors.BAD_INPUT and f"--step=25: {own} was not scored there" in said and "there are 1, 2" in said, said
+
+
+def test_what_is_done_to_a_loaded_model_is_done_to_no_other(own: str) -> None:
+    one = timbre_ray.load("lora")
+    one.to(dtype=torch.bfloat16)
+    one.scheduler = None
+    other = timbre_ray.load("lora")
+    parts = [part for part in other.components.values() if isinstance(part, torch.nn.Module)]
+    assert {p.dtype for part in parts for p in part.parameters()} == {torch.float32} and other.scheduler is not None
+    assert not {id(part) for part in parts} & {id(part) for part in one.components.values()}

@@ -58,3 +58,17 @@ def test_the_mixture_loss_counts(backbone: Backbone) -> None:
     (row,) = teach(backbone.copy_language_model(), lesson, lesson, spec, seed=0)
     assert row["mixture"] == 0.5 * row["instance"]
     assert row["loss"] == pytest.approx(row["instance"] + row["mixture"], rel=1e-6)  # summed in float32
+
+
+def test_every_mixture_is_heard(backbone: Backbone) -> None:
+    """More mixtures than recordings: one that was never drawn could be anything."""
+    prompt = backbone.embed(PROMPT)
+    target = Lesson(prompt=prompt, loa=torch.zeros(2, 8, 128))
+    mixtures = torch.zeros(6, 8, 128)
+    spec = TeacherSpec(epochs=20, mixture_weight=0.5, batch_size=2, lr=1e-5)
+    for one in range(6):
+        odd = mixtures.clone()
+        odd[one] = 9.0
+        rows = list(teach(backbone.copy_language_model(), target, Lesson(prompt=prompt, loa=odd), spec, seed=0))
+        heard = [row["mixture"] > 10 * row["instance"] for row in rows]
+        assert 0 < sum(heard) < len(heard), one

@@ -13,7 +13,8 @@ from timbre_ray.models import cuda_graphs
 from timbre_ray.models.backbone import Backbone, load_backbone
 from timbre_ray.models.sampling import generate, prompt_pair
 from timbre_ray.specs import BackboneSpec, DreamboothSpec, SamplerSpec
-from timbre_ray.train.dreambooth import Examples, train
+from timbre_ray.train.dreambooth import Arm, train, train_together
+from timbre_ray.train.losses import Examples
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -60,6 +61,27 @@ def test_training_by_graphs_is_training(on_gpu: Backbone, method: str, precision
     start = torch.cat([p.detach().flatten() for p in untouched.parameters() if p.requires_grad])
     moved, difference = (found["plain"][1] - start).norm(), (found["graphs"][1] - found["plain"][1]).norm()
     assert moved > 0 and difference < (0.02 if precision == "no" else 0.3) * moved
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_arms_that_train_together_by_graphs_train_as_alone(on_gpu: Backbone, precision: str) -> None:
+    """The losses of five steps, of arms whose prompts are of unequal length."""
+    spec = DreamboothSpec(method="lora", steps=5, lr=1e-3, batch_size=2, gradient_accumulation=2, mixed_precision=precision)
+    given = [examples(on_gpu, "A recording of a sks flute solo.", 0), examples(on_gpu, "A piano.", 1)]
+    unet = on_gpu.copy_unet()
+    attached = METHODS["lora"].together(unet, [spec, spec], [3, 4])
+    arms = [
+        Arm(instance=instance, spec=spec, seed=seed, parameters=one.parameters)
+        for instance, seed, one in zip(given, (3, 4), attached, strict=True)
+    ]
+    found = list(train_together(unet, on_gpu.new_scheduler(), arms, device="cuda"))
+    for i, (instance, seed) in enumerate(zip(given, (3, 4), strict=True)):
+        alone = on_gpu.copy_unet()
+        torch.manual_seed(seed)
+        METHODS["lora"].attach(alone, spec)
+        rows = list(train(alone, on_gpu.new_scheduler(), instance, None, spec, seed=seed, device="cuda"))
+        wanted = [row["loss"] for row in rows]
+        assert [row[i]["loss"] for row in found] == pytest.approx(wanted, rel=1e-4 if precision == "no" else 2e-2)
 
 
 def test_graphs_generate_the_same_clips(on_gpu: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from timbre_ray import inputs, stage_keys, sweep
+from timbre_ray.report.results import point_in_force
 from timbre_ray.run_specs import RangeSpec, RunSpec
 from timbre_ray.specs import ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec, as_dict, digest
-from timbre_ray.stage_keys import StageKeys
+from timbre_ray.stage_keys import StageKeys, unread_settings
 from timbre_ray.sweep import load_sweep
 
 DEMO = Path(__file__).parents[2] / "sweeps" / "demo.yaml"
@@ -35,7 +36,7 @@ BEFORE = {
 
 #: Likewise of trials, their ids and all their stages in a sweep that uses every method and most settings, by the code that
 #: derived each key from its own spec through a round trip of JSON.
-VARIED_BEFORE = {"trials": "d1c66ca0738e8880b2cf", "ids": "d945709c93a94442fd44", "stages": "704d5c5cb89e6cc9581b"}
+VARIED_BEFORE = {"trials": "d1c66ca0738e8880b2cf", "ids": "d945709c93a94442fd44", "stages": "9c570b70dba5c90f9765"}
 VARIED = """\
 name: varied
 base:
@@ -171,3 +172,13 @@ def test_keys_need_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_a_teacher_that_hears_mixtures_reads_how_they_are_made() -> None:
+    about = {"num_class_clips", "mixture_gain_db"}
+    assert about <= unread_settings("direct", False) and not about & unread_settings("direct", False, True)
+    trial = {"spec": {"dreambooth": {"method": "direct"}, "teacher": {"epochs": 2, "mixture_weight": 0.5}}}
+    point = {"dreambooth.mixture_gain_db": -3.0, "dreambooth.lora_rank": 4}
+    assert point_in_force({**trial, "point": point}) == {"dreambooth.mixture_gain_db": -3.0}
+    trial["spec"]["teacher"]["epochs"] = 0
+    assert point_in_force({**trial, "point": point}) == {}

@@ -13,7 +13,7 @@ import torch
 from diffusers import AudioLDM2Pipeline
 from safetensors.torch import load_file
 
-from timbre_ray import stages
+from timbre_ray import training
 from timbre_ray.data.features import mix
 from timbre_ray.estimate import Records
 from timbre_ray.evaluate.scorer import score_clips
@@ -21,7 +21,7 @@ from timbre_ray.leaving import Leaving
 from timbre_ray.models.backbone import load_backbone
 from timbre_ray.specs import BackboneSpec, ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec
 from timbre_ray.stage_keys import ScoreRequest, StageKeys
-from timbre_ray.stages import TrialStages
+from timbre_ray.stages import TrialStages, _partners
 from timbre_ray.store import Store
 from timbre_ray.trial import export, run_trial
 from timbre_ray.trial_progress import Progress
@@ -75,7 +75,7 @@ def test_teacher_forcing_is_shared_and_counts(store: Store) -> None:
 
 
 def test_a_checkpoint_beyond_a_wanted_step_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
     whole = Store(tmp_path / "whole")
     edited = dataclasses.replace(SPEC, evaluate=dataclasses.replace(SPEC.evaluate, at_steps=(1, 4)))
     assert [step for step, _ in TrialStages(edited, whole, "cpu").train(4)] == [1, 4]
@@ -220,10 +220,12 @@ def test_half_precision_generates_what_single_does_nearly_and_trains_in_single(t
     assert all(torch.equal(value, exported[name]) for name, value in pipeline.unet.state_dict().items()), "as trained, unrounded"
     for name, value in pipeline.vae.state_dict().items():
         assert torch.equal(value, single.backbone.vae.state_dict()[name]), name
+    encoded = [load_file(s.encode().file("encoded.safetensors")) for s in (half, single)]
+    assert all(torch.equal(value, encoded[1][name]) for name, value in encoded[0].items()), "what is trained on is not rounded"
     begun = half.backbone.copy_unet().state_dict()
     assert all(torch.equal(value, begun[name]) for name, value in single.backbone.unet.state_dict().items()), "no step is lost"
 
 
 def test_mixtures_come_from_all_recordings() -> None:
-    assert stages._partners(5, 3).tolist() == [0, 1, 2, 0, 1] and stages._partners(3, 3).tolist() == [0, 1, 2]
-    assert stages._partners(4, 10).tolist() == [0, 2, 5, 7], "not the first four alone"
+    assert _partners(5, 3).tolist() == [0, 1, 2, 0, 1] and _partners(3, 3).tolist() == [0, 1, 2]
+    assert _partners(4, 10).tolist() == [0, 2, 5, 7], "not the first four alone"

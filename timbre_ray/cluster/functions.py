@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +53,17 @@ class Worker:
 
 
 def run_trial(
-    spec: TrialSpec, *, worker: Worker, store: Store, score: Score, on_progress: Callable[[Any], None]
-) -> Iterator[Any]:
+    spec: TrialSpec, *, worker: Worker, store: Store, score: Score, on_progress: Callable[[Any], None],
+    companions: Sequence[TrialSpec] = (),
+) -> Iterator[Any]:  # fmt: skip
     trial = imported("timbre_ray.trial")
     device = _prepare_torch(worker)
     if device == "cuda":
         check_gpu()
     try:
-        yield from trial.run_trial(spec, store=store, score=score, device=device, on_progress=on_progress)
+        yield from trial.run_trial(
+            spec, store=store, score=score, device=device, on_progress=on_progress, companions=companions
+        )
     finally:
         release()  # the process goes on to another trial
 

@@ -33,6 +33,7 @@ from timbre_ray.cluster.search import GridPlan, SearchHistory, SearchPlan, histo
 from timbre_ray.cluster.storage_probe import check_every_node, check_locks
 from timbre_ray.cluster.trainable import HUNG_FOLDER, TrialContext, tune_function
 from timbre_ray.cluster.unfit import departures
+from timbre_ray.companions import companions
 from timbre_ray.ledger import Difference, Ledger, common_partner
 from timbre_ray.object_storage import folder_of, is_url
 from timbre_ray.remote_tier import local_root
@@ -168,14 +169,15 @@ def _run_on_ray(
         num_scorers=run.num_scorers, resources=run.resources.score, worker=scorer, functions=functions,
         hang_timeout_s=run.hang_timeout_s, hung_folder=results / HUNG_FOLDER,
     )  # fmt: skip
+    concurrency = min(slots, run.max_concurrent or slots)
     try:
         context = TrialContext(
             ledger_folder=results, worker=worker, functions=functions, scorers=scorers,
+            companions=companions(todo.trials, at_once=run.train_together, slots=concurrency),
             plan=GridPlan({t.trial_id: t for t in todo.trials}) if sweep.search is None else SearchPlan(sweep),
             objectives=tuple(sweep.search.objectives) if sweep.search else (), hang_timeout_s=run.hang_timeout_s,
         )  # fmt: skip
         baselines = Baselines(floors, context=context, scored=todo.scored)
-        concurrency = min(slots, run.max_concurrent or slots)
         board = Board(
             num_trials=todo.num_trials, num_kept=todo.num_kept, progress_folder=results / "progress", concurrency=concurrency,
             partner=common_partner(trial.spec.clips.partner for trial in sweep.trials),

@@ -48,6 +48,8 @@ class TrialContext:
     scorers: ScorerPool
     plan: Callable[[Mapping[str, Any]], PlannedTrial]
     """Tune's config -> the trial: a look-up for an ablation, the base arm with overrides for a search."""
+    companions: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Trial -> those whose weights it trains along (``companions.companions``)."""
     objectives: tuple[str, ...] = ()
     """Metrics that the search reads; none for an ablation."""
     hang_timeout_s: float | None = None
@@ -126,6 +128,7 @@ def _run_evaluations(trial: PlannedTrial, *, store: Store, context: TrialContext
         store=store,
         score=context.scorers.submitter(trial.trial_id, while_waiting=while_waiting),
         on_progress=on_progress,
+        companions=[context.plan({"trial_id": other}).spec for other in context.companions.get(trial.trial_id, ())],
     )
     try:
         for evaluation in evaluations:

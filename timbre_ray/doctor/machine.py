@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from timbre_ray.backbones import PUBLISHED_AUDIOMAE, at_hand, pipeline_at_hand
+from timbre_ray.companions import kind
 from timbre_ray.doctor.case import Case, Finding
 from timbre_ray.model_sizes import model_size, training_memory
 from timbre_ray.quantities import size
@@ -43,18 +44,20 @@ def gpu(case: Case) -> Finding:
 def memory(case: Case) -> Finding:
     if not case.asks_for_gpu:
         return Finding(level="ok", found="no GPU is asked for")
-    needs = {}
+    needs, at_once = {}, {}
     for trial in case.trials:
         known = model_size(trial.spec.backbone)
         name = trial.arm if not case.sweep.search else _point(trial.point)
-        needs[name] = training_memory(trial.spec, known) if known else None
+        at_once[name] = case.sweep.run.train_together if kind(trial.spec) else 1
+        needs[name] = training_memory(trial.spec, known, num_arms=at_once[name]) if known else None
     measured = {name: need for name, need in needs.items() if need is not None}
     if not measured:
         return Finding(level="warning", found="the size of the backbone is not known", remedy="watch the first trial's memory")
     worst = max(measured, key=lambda name: measured[name])
     shared = max(1, math.floor(1 / case.gpus_a_trial)) if case.gpus_a_trial else 1
     need, have = shared * measured[worst], min(case.gpus(), default=0)
-    found = f"about {size(need)} for {shared} trial(s) of {worst} (weights, gradients, AdamW, activations by a rough rule)"
+    along = f", {at_once[worst]} trained at once" if at_once[worst] > 1 else ""
+    found = f"about {size(need)} for {shared} trial(s) of {worst}{along} (weights, gradients, AdamW, activations by a rough rule)"
     if not have:
         return Finding(level="error", found=f"{found}; no GPU here", remedy="run it where a GPU has so much memory")
     found += f"; {size(have)} on the smallest GPU here"
@@ -73,6 +76,7 @@ def _less_memory(case: Case) -> str:
     specs = [trial.spec for trial in case.trials]
     ways = [
         (case.gpus_a_trial < 1, "give a trial a whole GPU"),
+        (case.sweep.run.train_together > 1, "lower run.train_together"),
         (any(spec.evaluate.sampler.batch_size > 1 for spec in specs), "lower evaluate.sampler.batch_size (no result changes)"),
         (any(spec.dreambooth.batch_size > 1 for spec in specs), "lower dreambooth.batch_size and raise gradient_accumulation"),
         (any(spec.dreambooth.mixed_precision == "no" for spec in specs), "set dreambooth.mixed_precision: bf16"),

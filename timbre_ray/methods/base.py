@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -11,6 +11,16 @@ from torch import nn
 
 from timbre_ray.priors import PRIORS, Prior
 from timbre_ray.specs import DreamboothSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Attached:
+    """One of several arms over one U-Net."""
+
+    parameters: Mapping[str, nn.Parameter]
+    """That train, by the names that ``train`` gives them where the arm trains alone."""
+    save: Callable[[Path], None]
+    """Writes them as ``Method.save`` does."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +36,9 @@ class Method:
     """Puts them back into an untouched copy of the U-Net."""
     merge: Callable[[nn.Module], nn.Module] = lambda unet: unet
     """What ``load`` made, as a plain U-Net without adapters."""
+    together: Callable[[nn.Module, Sequence[DreamboothSpec], Sequence[int]], list[Attached]] | None = None
+    """Lays several arms over one frozen U-Net, whose batches hold their rows arm by arm from then on; the first weights of each
+    are those that ``attach`` draws after ``torch.manual_seed`` of its seed. None: every arm needs the whole U-Net for itself."""
 
     @property
     def prior(self) -> Prior | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -10,9 +12,9 @@ from diffusers.utils.peft_utils import recurse_remove_peft_layers
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from timbre_ray.methods.base import Method
+from timbre_ray.methods.base import Attached, Method
 from timbre_ray.specs import DreamboothSpec
 
 
@@ -42,9 +44,12 @@ def attach(unet: nn.Module, spec: DreamboothSpec) -> None:
 
 def save(folder: Path, unet: nn.Module, spec: DreamboothSpec) -> None:
     """As peft writes an adapter: ``adapter_model.safetensors`` beside ``adapter_config.json``."""
-    state = {name: value.detach().cpu().contiguous() for name, value in get_peft_model_state_dict(unet).items()}
-    save_file(state, folder / "adapter_model.safetensors")
-    lora_config(unet, spec).save_pretrained(str(folder))
+    _write(folder, get_peft_model_state_dict(unet), lora_config(unet, spec))
+
+
+def _write(folder: Path, state: Mapping[str, Tensor], config: LoraConfig) -> None:
+    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, folder / "adapter_model.safetensors")
+    config.save_pretrained(str(folder))
 
 
 def load(unet: nn.Module, spec: DreamboothSpec, folder: Path) -> None:
@@ -64,4 +69,45 @@ def merge(unet: nn.Module) -> nn.Module:
     return recurse_remove_peft_layers(unet)
 
 
-METHOD = Method(name="lora", attach=attach, save=save, load=load, merge=merge)
+class Stacked(nn.Module):
+    """A frozen projection under the adapters of several arms: rows of its input lie arm by arm, as many of each."""
+
+    def __init__(self, adapted: Sequence[LoraLayer]) -> None:
+        """adapted: the same projection as peft adapts it in each arm, of one rank."""
+        super().__init__()
+        self.base = adapted[0].base_layer
+        self.down = nn.ParameterList(layer.lora_A["default"].weight for layer in adapted)  # (rank, in) each
+        self.up = nn.ParameterList(layer.lora_B["default"].weight for layer in adapted)  # (out, rank)
+        scaling = torch.tensor([layer.scaling["default"] for layer in adapted], device=self.base.weight.device)
+        self.register_buffer("scaling", scaling[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        down, up = torch.stack(tuple(self.down)), torch.stack(tuple(self.up))
+        added = x.reshape(len(down), -1, x.shape[-1]) @ down.mT @ up.mT
+        added = (added * self.scaling).to(added.dtype)  # autocast's, as peft leaves it
+        return self.base(x) + added.reshape(*x.shape[:-1], -1)
+
+
+def together(unet: nn.Module, specs: Sequence[DreamboothSpec], seeds: Sequence[int]) -> list[Attached]:
+    """Each arm's adapters as ``attach`` makes them, then all of them over the projections that they share."""
+    layers, found = [], []
+    for spec, seed in zip(specs, seeds, strict=True):
+        torch.manual_seed(seed)
+        attach(unet, spec)
+        layers.append({name: layer for name, layer in unet.named_modules() if isinstance(layer, LoraLayer)})
+        parameters = {name: p for name, p in unet.named_parameters() if p.requires_grad}
+        recurse_remove_peft_layers(unet)
+        del unet.peft_config
+        save_arm = functools.partial(_save_arm, parameters=parameters, config=lora_config(unet, spec))
+        found.append(Attached(parameters={f"unet.{name}": p for name, p in parameters.items()}, save=save_arm))
+    for name in layers[0]:
+        parent, _, child = name.rpartition(".")
+        setattr(unet.get_submodule(parent), child, Stacked([of_arm[name] for of_arm in layers]))
+    return found
+
+
+def _save_arm(folder: Path, *, parameters: dict[str, nn.Parameter], config: LoraConfig) -> None:
+    _write(folder, {name.replace(".default.", "."): value for name, value in parameters.items()}, config)
+
+
+METHOD = Method(name="lora", attach=attach, save=save, load=load, merge=merge, together=together)

@@ -55,6 +55,8 @@ class Backbone:
     device: str
     unrounded_unet: AudioLDM2UNet2DConditionModel | None = None
     """Of a backbone in half precision, its U-Net in float32, on the CPU: what training starts from."""
+    unrounded_vae: AutoencoderKL | None = None
+    """Likewise its VAE: what is trained on shall not be rounded, the same way at every step."""
 
     @property
     def unet(self) -> AudioLDM2UNet2DConditionModel:
@@ -116,11 +118,13 @@ class Backbone:
     @torch.no_grad()
     def encode_audio(self, waveform: Tensor, batch_size: int = 8) -> tuple[Tensor, Tensor]:
         """waveform: (num_clips, samples) -> scaled posterior mean and std, each (num_clips, channels, time, mel), on the CPU."""
-        means, stds = [], []
+        means, stds, vae = [], [], self._at_work(self.unrounded_vae or self.pipeline.vae)
         for part in waveform.split(batch_size):
-            posterior = self.vae.encode(log_mel(part.to(self.device))[:, None].to(self.vae.dtype)).latent_dist
-            means.append(posterior.mean.float().cpu() * self.vae.config.scaling_factor)
-            stds.append(posterior.std.float().cpu() * self.vae.config.scaling_factor)
+            posterior = vae.encode(log_mel(part.to(self.device))[:, None].to(vae.dtype)).latent_dist
+            means.append(posterior.mean.float().cpu() * vae.config.scaling_factor)
+            stds.append(posterior.std.float().cpu() * vae.config.scaling_factor)
+        if self.unrounded_vae is not None:
+            nn.Module.to(self.unrounded_vae, "cpu")
         return torch.cat(means), torch.cat(stds)
 
     @torch.no_grad()
@@ -181,13 +185,16 @@ def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             part.float().eval().requires_grad_(False)
-    unrounded = copy.deepcopy(pipeline.unet) if spec.dtype != "float32" else None
+    unrounded = [copy.deepcopy(part) if spec.dtype != "float32" else None for part in (pipeline.unet, pipeline.vae)]
     for part in (pipeline.unet, pipeline.vae, pipeline.vocoder):
         nn.Module.to(part, getattr(torch, spec.dtype))
     pipeline.to(device)
     audiomae = AudioMAE.from_pretrained(audiomae_path(spec)).to(device).requires_grad_(False)
     _check_fit(spec, language_model, audiomae)
-    return Backbone(pipeline=pipeline, audiomae=audiomae, digest=backbone_digest(spec), device=device, unrounded_unet=unrounded)
+    return Backbone(
+        pipeline=pipeline, audiomae=audiomae, digest=backbone_digest(spec), device=device, unrounded_unet=unrounded[0],
+        unrounded_vae=unrounded[1],
+    )  # fmt: skip
 
 
 def _check_fit(spec: BackboneSpec, language_model: GPT2LMHeadModel, audiomae: AudioMAE) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from timbre_ray.report.results import Arm, Results, flat
-from timbre_ray.stage_keys import unread_settings
+from timbre_ray.report.results import Arm, Results, flat, unread_of
 
 #: Distances that depend on how many clips they are of.
 DISTANCES = ("fad_", "kad_")
@@ -34,9 +33,7 @@ def settings_apart(results: Results, one: Arm, other: Arm, *, length_matters: bo
 
 
 def _read(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    dreambooth = spec["dreambooth"]
-    unread = unread_settings(dreambooth["method"], dreambooth.get("train_language_model", False))
-    skipped = _NO_MATTER | {f"dreambooth.{name}" for name in unread}
+    skipped = _NO_MATTER | {f"dreambooth.{name}" for name in unread_of(spec)}
     for key, value in flat(spec):
         if key not in skipped:
             yield key, PurePath(value).name if key in _PLACES and value else value

@@ -212,10 +212,16 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
+def unread_of(spec: Mapping[str, Any]) -> frozenset[str]:
+    """``unread_settings`` of a spec in a record, which may be older than some settings."""
+    dreambooth, teacher = spec["dreambooth"], spec.get("teacher", {})
+    hears_mixtures = bool(teacher.get("epochs") and teacher.get("mixture_weight"))
+    return unread_settings(dreambooth["method"], dreambooth.get("train_language_model", False), hears_mixtures)
+
+
 def point_in_force(trial: Mapping[str, Any]) -> dict[str, Any]:
     """Of what a search chose for a trial, what its method reads: not a LoRA rank without LoRA, drawn and without effect."""
-    dreambooth = trial["spec"]["dreambooth"]
-    unread = unread_settings(dreambooth["method"], dreambooth.get("train_language_model", False))
+    unread = unread_of(trial["spec"])
     return {key: value for key, value in trial["point"].items() if key.removeprefix("dreambooth.") not in unread}
 
 

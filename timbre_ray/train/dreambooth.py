@@ -1,11 +1,12 @@
-"""The Dreambooth loop: epsilon loss on the instance, plus the weighted one on the prior."""
+"""The Dreambooth loop: epsilon loss on the instance, plus the weighted one on the prior; of one arm, or of several at once."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,14 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import AutocastKwargs
 from diffusers import AudioLDM2UNet2DConditionModel, DDIMScheduler
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 from transformers import GPT2LMHeadModel
 
 from timbre_ray.leaving import Leaving
 from timbre_ray.models import cuda_graphs
-from timbre_ray.models.backbone import Embeddings
-from timbre_ray.models.language import rollout
 from timbre_ray.specs import DreamboothSpec
 from timbre_ray.train import checkpoint
+from timbre_ray.train.losses import Examples, diffusion_losses, of_one_length
 
 #: Of a training's time that its checkpoints may take: those of a large U-Net are 8.6 GB, on a disk of the network.
 SAVING_SHARE = 0.1
@@ -31,66 +30,16 @@ INSTANCE, PRIOR = 1, 2  # streams of random numbers: the prior's draws never shi
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Examples:
-    """Clips as the VAE's scaled posterior, and the one prompt they are trained under."""
+class Arm:
+    """What an arm has for itself where several train at once."""
 
-    mean: Tensor  # (num_clips, channels, time, mel)
-    std: Tensor
-    prompt: Embeddings
-    loa: Tensor | None = None  # (num_clips, 8, loa_dim), true; needed to train GPT-2 jointly
-
-
-def diffusion_losses(
-    unet: Callable[..., Any], scheduler: DDIMScheduler, parts: Sequence[Examples], batch_size: int,
-    generators: Sequence[torch.Generator], gpt2: GPT2LMHeadModel | None = None, true_loa_probability: float = 0.0,
-) -> list[Tensor]:  # fmt: skip
-    """Epsilon loss of each part: ``batch_size`` of its clips drawn with replacement; all parts go through the U-Net at once.
-
-    The parts' prompts must be of one length (``of_one_length``). With ``gpt2`` the LOA are predicted with gradient.
-    """
-    drawn = [
-        _draw(examples, scheduler, batch_size, generator, gpt2, true_loa_probability)
-        for examples, generator in zip(parts, generators, strict=True)
-    ]
-    noisy, timesteps, loa, t5, mask, noise = (torch.cat(values) for values in zip(*drawn, strict=True))
-    predicted = unet(
-        noisy, timesteps, encoder_hidden_states=loa, encoder_hidden_states_1=t5, encoder_attention_mask_1=mask
-    ).sample  # fmt: skip
-    each = zip(predicted.float().split(batch_size), noise.float().split(batch_size), strict=True)
-    return [F.mse_loss(of_part, target) for of_part, target in each]
-
-
-def _draw(
-    examples: Examples, scheduler: DDIMScheduler, batch_size: int, generator: torch.Generator, gpt2: GPT2LMHeadModel | None,
-    true_loa_probability: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Noisy latents, timesteps, LOA, T5's states, their mask, and the noise to be predicted."""
-    rows = torch.randint(len(examples.mean), (batch_size,), generator=generator)
-    shape = (batch_size, *examples.mean.shape[1:])
-    posterior_noise, noise = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
-    timesteps = torch.randint(scheduler.config.num_train_timesteps, (batch_size,), generator=generator)
-    use_truth = torch.rand(batch_size, generator=generator) < true_loa_probability
-    prompt, device = examples.prompt, examples.prompt.t5.device
-    latents = (examples.mean[rows] + examples.std[rows] * posterior_noise).to(device)
-    noise, timesteps = noise.to(device), timesteps.to(device)
-    loa = prompt.loa if gpt2 is None else rollout(gpt2, prompt.condition, prompt.condition_mask)
-    loa = loa.expand(batch_size, -1, -1)
-    if gpt2 is not None and examples.loa is not None:
-        loa = torch.where(use_truth.to(device)[:, None, None], examples.loa[rows].to(device), loa)
-    t5, mask = prompt.t5.expand(batch_size, -1, -1), prompt.mask.expand(batch_size, -1)
-    return scheduler.add_noise(latents, noise, timesteps), timesteps, loa, t5, mask, noise
-
-
-def of_one_length(parts: Sequence[Examples]) -> list[Examples]:
-    """T5's states of the shorter prompt padded under their mask, so that one call of the U-Net serves all."""
-    length = max(examples.prompt.t5.shape[1] for examples in parts)
-
-    def padded(examples: Examples) -> Examples:
-        prompt, more = examples.prompt, length - examples.prompt.t5.shape[1]
-        longer = dataclasses.replace(prompt, t5=F.pad(prompt.t5, (0, 0, 0, more)), mask=F.pad(prompt.mask, (0, more)))
-        return dataclasses.replace(examples, prompt=longer)
-
-    return [padded(examples) for examples in parts]
+    instance: Examples
+    spec: DreamboothSpec
+    seed: int
+    parameters: Mapping[str, nn.Parameter]
+    """That train, by the names that they have where the arm trains alone: its checkpoint is the same."""
+    prior: Examples | None = None
+    resume_from: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,37 +53,90 @@ class _Part:
     """Of random numbers."""
 
 
-def _parts(instance: Examples, prior: Examples | None, spec: DreamboothSpec) -> tuple[_Part, ...]:
-    if prior is None or spec.prior_weight == 0:  # which then equals direct to the last bit, and costs no more
-        return (_Part(name="instance", examples=instance, weight=1.0, stream=INSTANCE),)
-    instance, prior = of_one_length([instance, prior])
-    return (
-        _Part(name="instance", examples=instance, weight=1.0, stream=INSTANCE),
-        _Part(name="prior", examples=prior, weight=spec.prior_weight, stream=PRIOR),
-    )
+def _parts(arm: Arm) -> tuple[_Part, ...]:
+    first = _Part(name="instance", examples=arm.instance, weight=1.0, stream=INSTANCE)
+    if arm.prior is None or arm.spec.prior_weight == 0:  # which then equals direct to the last bit, and costs no more
+        return (first,)
+    return first, _Part(name="prior", examples=arm.prior, weight=arm.spec.prior_weight, stream=PRIOR)
+
+
+class _Training:
+    """An arm under way."""
+
+    def __init__(self, arm: Arm, parts: tuple[_Part, ...]) -> None:
+        self.arm, self.parts = arm, parts
+        assert arm.parameters, "no weight requires a gradient: the method's attach was not called"
+        spec = arm.spec
+        self.optimizer: Any = torch.optim.AdamW(arm.parameters.values(), lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
+        self.history: list[dict[str, float]] = []
+        self.lost = False
+        """Its loss is not finite: it trains no further."""
+
+    def resume(self, scaler: Any) -> int:
+        """Step that its checkpoint was saved after, 0 without one."""
+        if self.arm.resume_from is None:
+            return 0
+        start, self.history = checkpoint.load(self.arm.resume_from, dict(self.arm.parameters), self.optimizer, scaler)
+        return start
+
+    def save(self, scaler: Any) -> None:
+        if self.arm.resume_from and not self.lost:
+            step, parameters = self.history[-1]["step"], dict(self.arm.parameters)
+            checkpoint.save(self.arm.resume_from, step, parameters, self.optimizer, self.history, scaler)
+
+    def note(self, step: int, losses: Mapping[str, float]) -> None:
+        """losses: of each part. Raises FloatingPointError."""
+        total = sum(part.weight * losses[part.name] for part in self.parts)
+        if not math.isfinite(total):
+            lr = self.arm.spec.lr
+            raise FloatingPointError(f"dreambooth: the loss is {total} at step {step + 1}; lower dreambooth.lr (now {lr:g})")
+        self.history.append({"step": step + 1, "loss": total, **losses})
+
+
+def _begun(arms: Sequence[Arm]) -> list[_Training]:
+    """All parts' prompts are of one length from here on."""
+    parts = [_parts(arm) for arm in arms]
+    examples = iter(of_one_length([part.examples for of_arm in parts for part in of_arm]))
+    return [
+        _Training(arm, tuple(dataclasses.replace(part, examples=next(examples)) for part in of_arm))
+        for arm, of_arm in zip(arms, parts, strict=True)
+    ]
 
 
 def _accumulate(
-    predict: Callable[..., Any], scheduler: DDIMScheduler, parts: tuple[_Part, ...], spec: DreamboothSpec,
-    accelerator: Accelerator, *, step: int, seed: int, gpt2: GPT2LMHeadModel | None,
-) -> dict[str, float]:  # fmt: skip
-    """Gradients of one optimizer step -> its losses: the weighted sum, and each part alone. Raises FloatingPointError."""
-    losses = {part.name: 0.0 for part in parts}
-    examples = [part.examples for part in parts]
+    predict: Callable[..., Any], scheduler: DDIMScheduler, trainings: Sequence[_Training], accelerator: Accelerator, *, step: int,
+    gpt2: GPT2LMHeadModel | None,
+) -> list[dict[str, float]]:  # fmt: skip
+    """Gradients of one optimizer step, of all arms -> the losses of each, part by part."""
+    spec, losses = trainings[0].arm.spec, [dict.fromkeys((part.name for part in t.parts), 0.0) for t in trainings]
+    placed = [(i, part) for i, training in enumerate(trainings) for part in training.parts]
     for draw in range(step * spec.gradient_accumulation, (step + 1) * spec.gradient_accumulation):
-        generators = [checkpoint.generator_for(seed, part.stream, draw) for part in parts]
+        generators = [checkpoint.generator_for(trainings[i].arm.seed, part.stream, draw) for i, part in placed]
         with accelerator.autocast():
             each = diffusion_losses(
-                predict, scheduler, examples, spec.batch_size, generators, gpt2, spec.true_loa_probability
+                predict, scheduler, [part.examples for _, part in placed], spec.batch_size, generators, gpt2,
+                spec.true_loa_probability,
             )  # fmt: skip
-        weighted = sum(part.weight * loss for part, loss in zip(parts, each, strict=True))
+        weighted = sum(part.weight * loss for (_, part), loss in zip(placed, each, strict=True))
         accelerator.backward(weighted / spec.gradient_accumulation)
-        for part, loss in zip(parts, each, strict=True):
-            losses[part.name] += loss.item() / spec.gradient_accumulation
-    total = sum(part.weight * losses[part.name] for part in parts)
-    if not math.isfinite(total):
-        raise FloatingPointError(f"dreambooth: the loss is {total} at step {step + 1}; lower dreambooth.lr (now {spec.lr:g})")
-    return {"loss": total, **losses}
+        for (i, part), loss in zip(placed, each, strict=True):
+            losses[i][part.name] += loss.item() / spec.gradient_accumulation
+    return losses
+
+
+def _update(trainings: Sequence[_Training], losses: Sequence[Mapping[str, float]], accelerator: Accelerator, step: int) -> None:
+    """The optimizer's step of every arm whose loss is finite. Raises FloatingPointError where the first one's is not."""
+    for training, of_arm in zip(trainings, losses, strict=True):
+        try:
+            if not training.lost:
+                training.note(step, of_arm)
+        except FloatingPointError:
+            if training is trainings[0]:
+                raise
+            training.lost = True  # rows of a batch do not mix: the others know nothing of it
+        if not training.lost:
+            accelerator.clip_grad_norm_(training.arm.parameters.values(), training.arm.spec.max_grad_norm)
+            training.optimizer.step()
 
 
 def trained_parameters(unet: nn.Module, gpt2: nn.Module | None) -> dict[str, nn.Parameter]:
@@ -157,49 +159,103 @@ def train(
 ) -> Generator[dict[str, float], None, None]:
     """Trains what requires gradients in ``unet`` (and ``gpt2``) in place; yields the losses of every optimizer step.
 
-    resume_from: a checkpoint file that is read if it is there and written every ``checkpoint_every_s`` seconds of training, less
-    often where writing takes long (SAVING_SHARE), or after every step where that is 0; a resumed run's weights equal an
-    uninterrupted one's bit for bit on the CPU. The losses of the steps before the checkpoint are yielded again, so that the
-    caller sees every step once. A caller that must leave throws Leaving in: the checkpoint is written at the
-    step just yielded, whenever the last one was. Raises FloatingPointError when a loss is not finite.
+    resume_from: a checkpoint file, see ``train_together``; a resumed run's weights equal an uninterrupted one's bit for bit on
+    the CPU. Raises FloatingPointError when a loss is not finite.
     """
-    AcceleratorState._reset_state(reset_partial_state=True)  # a warm worker may have trained in another precision
-    autocast = AutocastKwargs(cache_enabled=not cuda_graphs.is_cuda(device))
-    accelerator = Accelerator(mixed_precision=spec.mixed_precision, cpu=device == "cpu", kwargs_handlers=[autocast])
-    parameters = trained_parameters(unet, gpt2)
-    assert parameters, "no weight requires a gradient: the method's attach was not called"
-    optimizer = torch.optim.AdamW(parameters.values(), lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
+    arm = Arm(
+        instance=instance, prior=prior, spec=spec, seed=seed, parameters=trained_parameters(unet, gpt2), resume_from=resume_from
+    )
+    steps = train_together(unet, scheduler, [arm], device=device, gpt2=gpt2, checkpoint_every_s=checkpoint_every_s)
+    for (row,) in steps:
+        try:
+            yield row
+        except Leaving as leaving:
+            steps.throw(leaving)  # it writes the checkpoint, and raises it again
+
+
+def train_together(
+    unet: AudioLDM2UNet2DConditionModel,
+    scheduler: DDIMScheduler,
+    arms: Sequence[Arm],
+    *,
+    device: str = "cpu",
+    gpt2: GPT2LMHeadModel | None = None,
+    checkpoint_every_s: float = 60.0,
+) -> Generator[list[dict[str, float] | None], None, None]:
+    """Trains all arms' parameters in place, a step of each by one pass of ``unet``, whose batch holds their clips arm by arm;
+    yields each one's losses after every optimizer step. Where there are several, ``Method.together`` has laid them over the
+    frozen base, and they have one batch size, accumulation and precision (``companions.kind``).
+
+    A checkpoint (``resume_from``) is read if it is there and written every ``checkpoint_every_s`` seconds of training, less often
+    where writing takes long (SAVING_SHARE), or after every step where that is 0. Those of all arms must be of one step. The
+    losses of the steps before it are yielded again, so that the caller sees every step once. A caller that must leave throws
+    Leaving in: the checkpoints are written at the step just yielded, whenever the last ones were.
+
+    An arm whose loss is not finite trains no further, and has None from then on; raises FloatingPointError if it is the first.
+    """
+    accelerator = _accelerator(arms[0].spec.mixed_precision, device)
     scaler = accelerator.scaler  # fp16 alone has one
-    start, history = checkpoint.load(resume_from, parameters, optimizer, scaler) if resume_from else (0, [])
-    model, optimizer = accelerator.prepare(unet, optimizer)
+    assert len(arms) == 1 or scaler is None, "one loss scale for several arms: one that overflows would hold up the others"
+    trainings = _begun(arms)
+    (start,) = {training.resume(scaler) for training in trainings}
+    model = accelerator.prepare(unet)
+    for training in trainings:
+        training.optimizer = accelerator.prepare(training.optimizer)
     model.train()
-    if cuda_graphs.is_cuda(device):
+    on_gpu = cuda_graphs.is_cuda(device)
+    if on_gpu:
         for parameter in trained_parameters(unet, None).values():  # GPT-2 has no graph, and what it never reads shall not decay
             parameter.grad = torch.zeros_like(parameter)
     predict = cuda_graphs.for_training(model, device)
-    parts = _parts(instance, prior, spec)
+    clock = _Clock(checkpoint_every_s)
 
     def save() -> None:
-        if resume_from:
-            checkpoint.save(resume_from, history[-1]["step"], parameters, optimizer, history, scaler)
+        for training in trainings:
+            training.save(scaler)
 
-    yield from history
-    trained_s, due_s = 0.0, checkpoint_every_s  # since the last checkpoint; when the next one is due
-    for step in range(start, spec.steps):
-        began = time.monotonic()
-        losses = _accumulate(predict, scheduler, parts, spec, accelerator, step=step, seed=seed, gpt2=gpt2)
-        accelerator.clip_grad_norm_(parameters.values(), spec.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=not cuda_graphs.is_cuda(device))
-        history.append({"step": step + 1, **losses})
-        trained_s += time.monotonic() - began  # what the caller does between two steps does not count
-        if trained_s >= due_s:
-            began = time.monotonic()
-            save()
-            rare_enough = (time.monotonic() - began) / SAVING_SHARE
-            trained_s, due_s = 0.0, max(checkpoint_every_s, rare_enough) if checkpoint_every_s else 0.0
+    yield from map(list, zip(*(training.history for training in trainings), strict=True))
+    for step in range(start, arms[0].spec.steps):
+        with clock.training():
+            losses = _accumulate(predict, scheduler, trainings, accelerator, step=step, gpt2=gpt2)
+            _update(trainings, losses, accelerator, step)
+            for training in trainings:
+                training.optimizer.zero_grad(set_to_none=not on_gpu)
+        if clock.is_due:
+            with clock.saving():
+                save()
         try:
-            yield history[-1]
+            yield [None if training.lost else training.history[-1] for training in trainings]
         except Leaving:
             save()
             raise
+
+
+def _accelerator(mixed_precision: str, device: str) -> Accelerator:
+    AcceleratorState._reset_state(reset_partial_state=True)  # a warm worker may have trained in another precision
+    autocast = AutocastKwargs(cache_enabled=not cuda_graphs.is_cuda(device))
+    return Accelerator(mixed_precision=mixed_precision, cpu=device == "cpu", kwargs_handlers=[autocast])
+
+
+class _Clock:
+    """When the next checkpoint is due. What the caller does between two steps does not count."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = self._due_s = every_s
+        self._trained_s = 0.0  # since the last one
+
+    @property
+    def is_due(self) -> bool:
+        return self._trained_s >= self._due_s
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._trained_s += time.monotonic() - began
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        rare_enough = (time.monotonic() - began) / SAVING_SHARE
+        self._trained_s, self._due_s = 0.0, max(self._every_s, rare_enough) if self._every_s else 0.0

@@ -16,6 +16,8 @@ from timbre_ray.models.language import rollout, teacher_forced
 from timbre_ray.specs import TeacherSpec
 from timbre_ray.train.checkpoint import generator_for
 
+ORDER, MIXTURE = 0, 3  # streams of random numbers beside Dreambooth's
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lesson:
@@ -56,12 +58,14 @@ def teach(
     num_clips = len(instance.loa)
     steps_per_epoch = math.ceil(num_clips / spec.batch_size)
     for epoch in range(spec.epochs):
-        order = torch.randperm(num_clips, generator=generator_for(seed, 0, epoch))
+        order = torch.randperm(num_clips, generator=generator_for(seed, ORDER, epoch))
         for i in range(steps_per_epoch):
             rows = order[i * spec.batch_size : (i + 1) * spec.batch_size]
             losses = {"instance": lesson_loss(gpt2, instance, rows, spec.mode)}
             if mixture is not None and spec.mixture_weight > 0:
-                losses["mixture"] = spec.mixture_weight * lesson_loss(gpt2, mixture, rows % len(mixture.loa), spec.mode)
+                drawn = generator_for(seed, MIXTURE, epoch * steps_per_epoch + i)  # from all of them, which may be more or fewer
+                mixed = torch.randint(len(mixture.loa), (len(rows),), generator=drawn)
+                losses["mixture"] = spec.mixture_weight * lesson_loss(gpt2, mixture, mixed, spec.mode)
             total = torch.stack(list(losses.values())).sum()
             if not torch.isfinite(total):
                 raise FloatingPointError(

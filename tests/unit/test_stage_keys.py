@@ -35,7 +35,7 @@ BEFORE = {
 }
 
 #: Likewise of trials, their ids and all their stages in a sweep that uses every method and most settings, by the code that
-#: derived each key from its own spec through a round trip of JSON.
+#: derived each key from its own spec through a round trip of JSON (but for teachers with mixtures, which hear all of them since).
 VARIED_BEFORE = {"trials": "d1c66ca0738e8880b2cf", "ids": "d945709c93a94442fd44", "stages": "9c570b70dba5c90f9765"}
 VARIED = """\
 name: varied

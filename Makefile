@@ -60,5 +60,6 @@ docs: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[test,docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+# What was computed stays: store/, results/ and reports/ are nights of work.
 clean:
-	rm -rf $(VENV) $(VENV)-exporters store results site
+	rm -rf $(VENV) $(VENV)-exporters site

@@ -21,7 +21,7 @@ def load(
     where several have that arm. step: a scored one (default: the last). results: folder that holds the results of the sweeps.
     storage: folder of the store (default: the sweep's own). The pipeline is the caller's own: whatever becomes of it, another
     that is loaded is as it was trained. Raises ValueError for a name, a step or weights that are not there, and for an arm that
-    stands for several models.
+    stands for several models; FileNotFoundError for a ``storage`` that is no store.
     """
     from timbre_ray import finished
     from timbre_ray.models.backbone import load_backbone

@@ -44,8 +44,8 @@ class AblationSpec(_Strict):
             raise ValueError("factors={}: an ablation needs at least one factor")
         for name, change in self.factors.items():
             if not _NAME.fullmatch(name) or name == BASELINE:
-                words = f"a name of letters, digits and . _ - is needed, other than {BASELINE}; arms are named by it"
-                raise ValueError(f"factors.{name}={name!r}: {words}")
+                words = f"a name of letters (A to Z, a to z), digits and . _ - is needed, other than {BASELINE}"
+                raise ValueError(f"factors.{name}={name!r}: {words}; arms are named by it")
             for key, value in flatten(change):
                 if key.split(".")[0] in _COMPARABLE:
                     words = "arms that differ in it cannot be compared; use base or grid"

@@ -143,6 +143,8 @@ def run(
             page = _build_report(outcome.results, open_store(sweep.run.storage, sweep.run.cache), Path("reports") / sweep.name)
             _print_tables(page.with_name("report.md"))
             typer.echo(f"Report: {page}")
+            if outcome.failed or outcome.num_unfinished:  # which the tables have pushed out of sight
+                _echo_outcome(outcome)
         raise typer.Exit(outcome.exit_code)
 
 

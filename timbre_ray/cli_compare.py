@@ -21,7 +21,7 @@ def compare(
         str | None, typer.Option(metavar="NAME_OR_FOLDER", help="Sweep that has both; default: the only one in --results.")
     ] = None,
     storage: Storage = None,
-    results: ResultsRoot = Path("results"),
+    results: ResultsRoot = None,
 ) -> None:
     """Show what two arms or trials differ in, their scores at the last step with A − B in pairs, and where their audio lies.
 
@@ -34,12 +34,15 @@ def compare(
         from timbre_ray.report import compare as comparing
         from timbre_ray.report.results import load
 
-        folder = finished.results_folder(sweep or _only(results), results)
+        root = results or finished.DEFAULT_RESULTS
+        folder = finished.results_folder(sweep or _only(root), root)
         _print(comparing.compare(load(folder), left, right, finished.store_of(folder, storage)))
 
 
 def _only(results: Path) -> str:
-    names = [path.parent.name for path in sorted(results.glob("*/trials"))]
+    from timbre_ray.finished import sweeps_in
+
+    names = sweeps_in(results)
     if len(names) != 1:
         raise ValueError(f"{results} holds {len(names)} sweeps ({', '.join(names) or 'none'}): name one with --sweep")
     return names[0]

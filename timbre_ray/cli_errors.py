@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import sys
 from collections.abc import Iterator
 
 import typer
@@ -24,6 +26,9 @@ def clear_errors() -> Iterator[None]:
     """The user's mistakes end in one message and exit code 2; --debug shows the traceback as well."""
     try:
         yield
+    except BrokenPipeError:  # such as `| head`: who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        raise typer.Exit(OK) from None
     except (ValueError, OSError, LookupError, RuntimeError) as error:
         if settings.debug or isinstance(error, typer.Exit):
             raise

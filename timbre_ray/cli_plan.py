@@ -13,7 +13,8 @@ from timbre_ray.quantities import duration, size
 if TYPE_CHECKING:
     from timbre_ray.doctor.case import Finding
     from timbre_ray.estimate import Cost, Estimate, StageCount
-    from timbre_ray.ledger import Difference
+    from timbre_ray.ledger import Difference, Ledger
+    from timbre_ray.store import Store
     from timbre_ray.sweep import Sweep
 
 UNKNOWN = "not measured yet"
@@ -26,15 +27,14 @@ def show_plan(sweep: Sweep) -> None:
     from timbre_ray.remote_tier import open_store
 
     typer.echo(f"{sweep.name}: {sweep.question}")
-    store = open_store(sweep.run.storage, sweep.run.cache)
+    store, folder = open_store(sweep.run.storage, sweep.run.cache), (Path(sweep.run.results) / sweep.name).resolve()
+    typer.echo(f"results: {folder}; store: {store.place}")
     if sweep.search:
-        _echo_search(sweep)
-        typer.echo(f"One trial at the base's settings, of at most {sweep.search.num_trials}:")
-        todo = {trial.trial_id for trial in sweep.trials}
-    else:
-        difference = Ledger(Path(sweep.run.results) / sweep.name).difference(sweep.trials)
-        _echo_difference(sweep, difference)
-        todo = {trial.trial_id for trial in (*difference.run, *difference.changed)}
+        _show_search(sweep, Ledger(folder), store)
+        return
+    difference = Ledger(folder).difference(sweep.trials)
+    _echo_difference(sweep, difference)
+    todo = {trial.trial_id for trial in (*difference.run, *difference.changed)}
     for line in estimate_lines(estimate(sweep.trials, store, todo=todo)):
         typer.echo(line)
 
@@ -49,6 +49,26 @@ def _echo_difference(sweep: Sweep, difference: Difference) -> None:
         f"{len(sweep.trials)} trials: {len(difference.keep)} keep, {len(difference.run)} run, {len(difference.changed)} changed; "
         f"{len(difference.superseded) + len(difference.orphaned)} orphaned"
     )
+
+
+def _show_search(sweep: Sweep, ledger: Ledger, store: Store) -> None:
+    from timbre_ray.estimate import estimate
+    from timbre_ray.search_history import history_of
+
+    assert sweep.search is not None
+    _echo_search(sweep)
+    history = history_of(sweep, ledger)
+    num_left = history.num_left(sweep.search)
+    typer.echo(f"{sweep.search.num_trials} trials: {len(history.measured)} measured, {num_left} to draw")
+    if not num_left:
+        typer.echo("Nothing is left to compute.")
+        return
+    typer.echo("A trial at the base's settings of which the store holds nothing:")
+    one = estimate(sweep.trials, store, todo={trial.trial_id for trial in sweep.trials}, afresh=True)
+    for line in estimate_lines(one):
+        typer.echo(line)
+    if one.seconds.known and not one.seconds.unknown:
+        typer.echo(f"So at most about {num_left} times {duration(one.seconds.known)}: {duration(num_left * one.seconds.known)}.")
 
 
 def _echo_search(sweep: Sweep) -> None:

@@ -125,8 +125,9 @@ def _medians(
     return {place: statistics.median(values) for place, values in found.items()}
 
 
-def estimate(trials: Sequence[PlannedTrial], store: Store, *, todo: Collection[str]) -> Estimate:
-    """todo: ids of the trials that a run would start; the others' stages are counted and cost nothing."""
+def estimate(trials: Sequence[PlannedTrial], store: Store, *, todo: Collection[str], afresh: bool = False) -> Estimate:
+    """todo: ids of the trials that a run would start; the others' stages are counted and cost nothing. afresh: as if the store
+    held none of their stages."""
     records, alone = Records(store), Counter[str]()
     distinct: set[tuple[str, str]] = set()
     lacking: dict[tuple[str, str], tuple[Stage, TrialSpec]] = {}
@@ -138,7 +139,7 @@ def estimate(trials: Sequence[PlannedTrial], store: Store, *, todo: Collection[s
         alone.update(name for name, _ in stages)
         distinct.update(stages)
         if trial.trial_id in todo:
-            missing = {place: (stage, trial.spec) for place, stage in stages.items() if place not in records.places}
+            missing = {place: (stage, trial.spec) for place, stage in stages.items() if afresh or place not in records.places}
             lacking |= missing
             if any(name == "dreambooth" for name, _ in missing):
                 run = _training(keys)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from timbre_ray.ledger import SWEEP_NAME, Ledger, short_name
-from timbre_ray.object_storage import ObjectStorage, check_place, is_url
+from timbre_ray.object_storage import ObjectStorage, check_place, folder_of, is_url
 from timbre_ray.remote_tier import DEFAULT_CACHE, open_store
 from timbre_ray.specs import TrialSpec
 from timbre_ray.store import ArtifactNotFoundError, DamagedArtifactError, Store
+from timbre_ray.store_care import checked_root
 
 NUM_LISTED = 5
 """Trials that an error lists."""
@@ -23,9 +24,19 @@ NUM_LISTED = 5
 def results_folder(name: str, results: Path) -> Path:
     """Of the sweep of that name, or the folder itself. Raises ValueError."""
     for folder in (results / name, Path(name)):
-        if (folder / "trials").is_dir():
+        if _holds_results(folder):
             return folder
     raise ValueError(f"{name}: no results found, neither in {results / name} nor in {name}. {_known_names(name, results)}")
+
+
+def _holds_results(folder: Path) -> bool:
+    """From a sweep's first moment on, before any trial has begun."""
+    return (folder / "trials").is_dir() or (folder / "sweep.json").is_file()
+
+
+def sweeps_in(results: Path) -> list[str]:
+    """Names of the sweeps that were run into a folder of results."""
+    return [path.name for path in sorted(results.glob("*")) if _holds_results(path)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,12 +49,16 @@ class Whereabouts:
     """Folder of the folders of results."""
 
 
-def whereabouts(source: str, results: Path, storage: str | None) -> list[Whereabouts]:
+DEFAULT_RESULTS = Path("results")
+
+
+def whereabouts(source: str, results: Path | None, storage: str | None) -> list[Whereabouts]:
     """source: a sweep's name, the folder of its results, its YAML, or the URL where sweeps were run: then all that lie there.
 
-    storage: where it was run, if that is no folder of this machine. Raises ValueError where a URL has no results.
+    results: None for what the YAML says, and without one for ``results``. storage: where it was run, if that is no folder of this
+    machine. Raises ValueError where a URL has no results.
     """
-    url = storage if storage and is_url(storage) else None
+    url, asked, results = storage if storage and is_url(storage) else None, results, results or DEFAULT_RESULTS
     if is_url(source):
         check_place(source, key="NAME")
         return [Whereabouts(name=name, url=source, results=results) for name in names_behind(source)]
@@ -56,7 +71,7 @@ def whereabouts(source: str, results: Path, storage: str | None) -> list[Whereab
         url = url or (kept if is_url(kept) else None)
         if not isinstance(name := data.get("name"), str) or not SWEEP_NAME.fullmatch(name):
             raise ValueError(f"{source}: name={name!r}: not a sweep's name, which names the folder of its results")
-        return [Whereabouts(name=name, url=url, results=Path(str(run.get("results", results))))]
+        return [Whereabouts(name=name, url=url, results=asked or Path(str(run.get("results", results))))]
     return [Whereabouts(name=source, url=url, results=results)]
 
 
@@ -76,9 +91,16 @@ def fetch_results(name: str, results: Path, storage: str) -> None:
 
 
 def store_of(folder: Path, storage: str | None) -> Store:
-    """In ``storage``, or where the sweep of these results kept its artifacts."""
-    run = {} if storage else Ledger(folder).sweep()["run"]
-    return open_store(storage or run["storage"], run.get("cache", DEFAULT_CACHE))
+    """In ``storage``, or where the sweep of these results kept its artifacts. Raises FileNotFoundError where a folder that is
+    named holds no store."""
+    if storage:
+        return open_store(storage if is_url(storage) else checked_root(folder_of(storage)))
+    run = Ledger(folder).sweep()["run"]
+    kept = run["storage"]
+    if not is_url(kept) and not Path(kept).expanduser().is_absolute():  # from where the sweep was run, which need not be here
+        beside = folder.resolve().parents[1] / kept
+        kept = str(beside) if (beside / "artifacts").is_dir() else kept
+    return open_store(kept, run.get("cache", DEFAULT_CACHE))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,9 +163,8 @@ def _check_weights(trial: FinishedTrial, folder: Path) -> None:
             trial.store.get(stage.name, stage.key)
     except ArtifactNotFoundError:
         raise ValueError(
-            f"{trial.store.place}: the weights of {trial.trial_id} at step {trial.step} are not there. Is --storage right, and "
-            f"are its recordings what they were? Without its record in {folder / 'trials'}, `timbre-ray run SWEEP` makes them "
-            "again."
+            f"{trial.store.place}: the weights of {trial.trial_id} at step {trial.step} are not there. Is --storage right? Were "
+            f"they removed? Once its record in {folder / 'trials'} is removed too, `timbre-ray run SWEEP` makes them again."
         ) from None
 
 
@@ -195,7 +216,7 @@ def _ambiguous(source: str, matches: list[tuple[Path, dict[str, Any]]]) -> str:
 
 
 def _known_names(name: str, results: Path) -> str:
-    names = [p.parent.name for p in sorted(results.glob("*/trials"))]
+    names = sweeps_in(results)
     return _nearest(name, names) if names else f"{results} holds no results yet: start with `timbre-ray run`."
 
 

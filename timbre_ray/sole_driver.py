@@ -20,6 +20,8 @@ from timbre_ray.object_storage import ObjectStorage, is_url
 #: Object beside the records of a sweep; Ledger takes no record from it.
 LEASE = "driver"
 _ID_FILE = ".driver"
+LOOK_S = 1.0
+"""`timbre-ray status` holds the lock for a moment, to see whether a driver does."""
 
 
 @contextlib.contextmanager
@@ -32,7 +34,7 @@ def alone(results: Path, storage: str, *, patience_s: float, say: Callable[[str]
     results.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(results / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOOK_S)
     except filelock.Timeout:
         raise RuntimeError(f"{results}: another process runs this sweep at the moment. Wait for it, or stop it.") from None
     try:

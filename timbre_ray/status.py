@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
+import os
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
-
-import filelock
 
 from timbre_ray.finished import fetch_results
 from timbre_ray.ledger import Ledger, is_stopped_early, mirror_of, partner_of
@@ -88,16 +88,18 @@ def read_status_behind(url: str, name: str) -> SweepStatus:
 
 
 def _is_running(folder: Path) -> bool:
-    """The driver holds this lock as long as it lives; the system frees it when the driver is killed."""
-    path = folder / ".lock"
-    if not path.exists():
-        return False
-    lock = filelock.FileLock(path)
+    """The driver holds this lock as long as it lives; the system frees it when the driver is killed. Looked at by a reader's
+    lock, as the folder may be one that one may only read."""
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
+        file = os.open(folder / ".lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    lock.release()
+    finally:
+        os.close(file)
     return False
 
 

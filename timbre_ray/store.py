@@ -195,6 +195,12 @@ class Store:
                 continue
             yield manifest
 
+    def keys(self, stage: str) -> set[str]:
+        """Of the artifacts of a stage that are published, by one listing."""
+        if self.remote:
+            return self.remote.keys(stage)
+        return {path.parent.name for path in (self.root / "artifacts" / stage).glob(f"*/{MANIFEST}")}
+
     def scratch(self, stage: str, key: str) -> Path:
         """Folder for the checkpoints of a stage under way. It outlives a crash and is removed once the key is published."""
         folder = self._place("scratch", stage, key)

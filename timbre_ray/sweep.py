@@ -239,7 +239,9 @@ class _Reader:
 
     def _check_name(self, place: str, name: Any) -> None:
         if not isinstance(name, str) or not SWEEP_NAME.fullmatch(name):
-            self.problems.append(f"{place}={name!r}: a name of letters, digits and . _ - is needed, as it names files")
+            self.problems.append(
+                f"{place}={name!r}: a name of letters (A to Z, a to z), digits and . _ - is needed, as it names files"
+            )
 
 
 def _with_clips(data: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -282,7 +284,7 @@ def _planned(arm: str, point: dict[str, Any], spec: TrialSpec, inputs: Inputs) -
         del identity["evaluate"][name]
     identity |= {"judges": inputs.judges, "versions": VERSIONS}
     key, target = digest(identity), target_name(spec.clips)
-    trial_id = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{arm}-{target}-s{spec.seed}-{key[:8]}")
+    trial_id = re.sub(r"[^\w.-]+", "-", f"{arm}-{target}-s{spec.seed}-{key[:8]}")
     return PlannedTrial(trial_id=trial_id, arm=arm, target=target, point=point, spec=spec, key=key, inputs=inputs)
 
 

@@ -27,9 +27,9 @@ from timbre_ray.cluster import exporters
 from timbre_ray.cluster.resources import QUIET_ENVIRONMENT, InfeasibleError, ray_session
 from timbre_ray.cluster.run import Outcome, run_sweep
 from timbre_ray.cluster.scoring import MAX_RETRIES
-from timbre_ray.cluster.search import history_of
 from timbre_ray.ledger import Ledger
 from timbre_ray.report import build_tables
+from timbre_ray.search_history import history_of
 from timbre_ray.store import Store
 from timbre_ray.sweep import load_sweep
 

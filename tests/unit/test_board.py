@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +13,9 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.trainable.metadata import _TrainingRunMetadata
+from rich.console import Console
 
+from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.progress import Board, SweepCallback
 from timbre_ray.cluster.scoring import ScorerPool
@@ -71,6 +76,7 @@ def test_a_trial_that_hung_to_the_end_names_the_file_of_its_stack(tmp_path: Path
 def test_counts_are_those_of_the_rows_whatever_way_trials_go(tmp_path: Path) -> None:
     """Kept as events come, and equal to what counting the rows gives."""
     board, draw = Board(num_trials=9, num_kept=0, progress_folder=tmp_path, concurrency=2), random.Random(0)
+    took: list[float] = []
     for now in range(1, 400):
         key = f"tune-{draw.randrange(9)}"
         trial_id = f"trial-{key[-1]}" if key != "tune-8" else "trial-7"  # a search drew one point twice
@@ -82,16 +88,43 @@ def test_counts_are_those_of_the_rows_whatever_way_trials_go(tmp_path: Path) -> 
             case _:
                 state = draw.choice(("finished", "stopped early", "failed"))
                 board.end(key, trial_id, state, now=float(now), error="" if state != "failed" else "why")
+                took += [now - board.rows[key].started] if state != "failed" else []
         rows = list(board.rows.values())
         for state in ("waiting", "running", "finished", "failed", "stopped early"):
             assert board.count(state) == sum(row.state == state for row in rows)
         assert sorted(row.trial_id for row in board.running()) == sorted(row.trial_id for row in rows if row.state == "running")
         assert board.num_ended == sum(row.ended > 0 for row in rows)
         assert board.times_ended("trial-7") == sum(row.ended > 0 for row in rows if row.trial_id == "trial-7")
-        spent = [row.ended - row.started for row in rows if row.state in ("finished", "stopped early")]
-        mean = sum(spent) / len(spent) if spent else None
-        left = [max(0.1 * mean, mean - (now - row.started)) for row in board.running()] if spent else []
-        assert board.seconds_left(float(now)) == (pytest.approx((sum(left) + board.num_waiting * mean) / 2) if spent else None)
+        if not took:
+            assert board.seconds_left(float(now)) is (None if board.running() or board.num_waiting else 0.0)
+            continue
+        mean = sum(took[-4:]) / len(took[-4:])
+        left = [max(0.1 * mean, mean - (now - row.started)) for row in board.running()]
+        at_once = max(1, min(2, len(left) + board.num_waiting))
+        wanted = max([(sum(left) + board.num_waiting * mean) / at_once, *left])
+        assert board.seconds_left(float(now)) == pytest.approx(wanted)
+
+
+def test_trials_that_only_lack_scores_say_nothing_of_those_that_have_to_train(tmp_path: Path) -> None:
+    kinds = {"a-0": ("a", True), "b-0": ("b", True), **{f"{arm}-{seed}": (arm, False) for arm in "ab" for seed in (1, 2, 3)}}
+    board = Board(num_trials=8, num_kept=0, progress_folder=tmp_path, concurrency=2, kinds=kinds)
+
+    def run(trial_id: str, begin: float, end: float) -> None:
+        board.start(trial_id, trial_id, now=begin)
+        board.end(trial_id, trial_id, "finished", now=end)
+
+    run("a-0", 0, 4), run("b-0", 0, 6)
+    assert board.seconds_left(10.0) is None, "nothing is known of training"
+    run("a-1", 10, 110)
+    assert board.seconds_left(110.0) == (2 + 3) * 100 / 2, "b is taken to last as long as a"
+    run("b-1", 10, 310)
+    assert board.seconds_left(310.0) == (2 * 100 + 2 * 300) / 2
+    for trial_id in ("a-2", "a-3", "b-2"):
+        run(trial_id, 310, 410 if trial_id[0] == "a" else 610)
+    board.start("b-3", "b-3", now=610)
+    assert board.seconds_left(710.0) == 200.0, "the last one is not shared by two slots"
+    board.end("b-3", "b-3", "finished", now=910)
+    assert board.seconds_left(910.0) == 0.0
 
 
 def test_trials_start_in_the_order_of_the_plan() -> None:
@@ -141,3 +174,18 @@ def test_a_trial_that_asha_stops_leaves_no_checkpoint(tmp_path: Path) -> None:
     assert own.is_dir()
     callback.on_trial_result(2, [], trial, {"step": 50, "fad_held_out": 9.0, "done": True})
     assert not own.exists() and other.is_dir() and Ledger(tmp_path).trial("a-flute-s0")["status"] == "finished"
+
+
+@pytest.mark.parametrize("width", [74, 80, 120])
+def test_a_narrow_terminal_keeps_every_number(tmp_path: Path, width: int) -> None:
+    board = Board(num_trials=1, num_kept=0, progress_folder=tmp_path, concurrency=1, partner="piano")
+    trial_id = "large-gpt2-teacher-chineseclass-prior-my_flute-s0-4397abcd"
+    board.start("tune-1", trial_id, now=time.time() - 395)
+    board.report("tune-1", {"step": 25, "fad_held_out": 120.256, "duet_partner_rank": 1.8})
+    (tmp_path / f"{trial_id}.json").write_text(json.dumps({"stage": "dreambooth", "done": 120, "total": 300}))
+    text = io.StringIO()
+    console = Console(file=text, width=width, force_terminal=True, color_system=None)
+    console.print(Display(board, console, title="small").render())
+    row = next(line for line in text.getvalue().splitlines() if "4397abcd" in line)
+    assert all(word in row for word in ("dreambooth", "120/300", " 25 ", "120.26", "1.8", "6 min 3")), row
+    assert len(row) <= width and ("…" in row) == (width < 120)

@@ -9,8 +9,9 @@ from ray.tune.execution.tune_controller import _get_max_pending_trials
 from ray.tune.search import SearchGenerator
 from ray.tune.search.searcher import Searcher
 
-from timbre_ray.cluster.search import DrawnAhead, SearchHistory, optuna_search
+from timbre_ray.cluster.search import DrawnAhead, optuna_search
 from timbre_ray.run_specs import RangeSpec, SearchSpec
+from timbre_ray.search_history import SearchHistory
 
 NUM_TRIALS = 16  # Optuna's sampler draws the first ten at random and learns from then on
 

@@ -21,10 +21,10 @@ from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.optuna_journal import OptunaJournal
 from timbre_ray.cluster.progress import Board
 from timbre_ray.cluster.scoring import ScorerPool
-from timbre_ray.cluster.search import SearchHistory
 from timbre_ray.cluster.trainable import TrialContext
 from timbre_ray.ledger import Ledger
 from timbre_ray.run_specs import RangeSpec, SearchSpec
+from timbre_ray.search_history import SearchHistory
 from timbre_ray.specs import ClipsSpec, TrialSpec
 from timbre_ray.sweep import PlannedTrial
 

@@ -63,10 +63,13 @@ GENERATE = "generate", "A recording of a sks flute.", "-n", "1", "--from"
 def test_weights_that_are_not_there_are_not_trained_again(words: tuple[str, ...], folder: Path) -> None:
     name = record("small", "direct")
     code, said = ended(*words, "--storage", "stoer")
+    assert code == cli_errors.BAD_INPUT and "stoer: no store there" in said, said
+    (folder / "stoer" / "artifacts").mkdir(parents=True)
+    code, said = ended(*words, "--storage", "stoer")
     assert code == cli_errors.BAD_INPUT, said
     assert f"{folder / 'stoer'}: the weights of {name} at step 1 are not there" in said
     assert "--storage" in said and "timbre-ray run SWEEP" in said and "results/small/trials" in said
-    assert not any(Path(made).exists() for made in ("stoer", "out", "mine"))
+    assert not any(Path(made).exists() for made in ("out", "mine", "stoer/artifacts/dreambooth"))
     with pytest.raises(ValueError, match="the weights of .* are not there"):
         timbre_ray.load("direct", storage="stoer")
 

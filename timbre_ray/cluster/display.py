@@ -15,6 +15,8 @@ from rich.text import Text
 from timbre_ray.cluster.progress import Board, Row, duration
 
 REFRESH_HZ = 2
+MIN_NAME = 10
+"""Characters of a trial's id that the live table keeps."""
 
 
 class Display:
@@ -71,11 +73,17 @@ class Display:
         return Group(line, bar, self._table(now))
 
     def _table(self, now: float) -> Table:
+        """On a narrow terminal names give way, in the middle: they end in what tells trials apart."""
+        titles = ("trial", "stage", "done", "step", "FAD", f"{self._board.partner} rank", "time")
+        cells = [self._cells(row, now) for row in self._board.running()]
+        widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+        room = max(MIN_NAME, self._console.width - sum(widths[1:]) - 2 * (len(titles) - 1))
         table = Table(box=None, pad_edge=False)
-        for name in ("trial", "stage", "done", "step", "FAD", f"{self._board.partner} rank", "time"):
-            table.add_column(name, justify="left" if name in ("trial", "stage") else "right", no_wrap=True)
-        for row in self._board.running():
-            table.add_row(*self._cells(row, now))
+        for name, width in zip(titles, widths, strict=True):
+            fixed = {} if name == "trial" else {"min_width": width}
+            table.add_column(name, justify="left" if name in ("trial", "stage") else "right", no_wrap=True, **fixed)
+        for name, *rest in cells:
+            table.add_row(_shortened(name, room), *rest)
         return table
 
     def _cells(self, row: Row, now: float) -> list[str]:
@@ -84,6 +92,14 @@ class Display:
                  (("step", ".0f"), ("fad_held_out", ".2f"), ("duet_partner_rank", ".1f"))]  # fmt: skip
         retried = f" (try {row.retries + 1})" if row.retries else ""
         return [row.trial_id + retried, stage, f"{done}/{total}" if total else "", *shown, duration(now - row.started)]
+
+
+def _shortened(name: str, room: int) -> str:
+    """``large-gpt2-te…v1-s0-4397abcd``."""
+    if len(name) <= room:
+        return name
+    end = min(len(name), (room - 1) * 2 // 3)
+    return f"{name[: room - 1 - end]}…{name[len(name) - end :]}"
 
 
 def _number(value: float | None, form: str) -> str:

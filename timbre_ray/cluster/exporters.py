@@ -20,8 +20,8 @@ from typing import Any
 from ray.tune import Callback
 
 from timbre_ray.cluster.optuna_journal import OptunaJournal
-from timbre_ray.cluster.search import SearchHistory
 from timbre_ray.cluster.trainable import TrialContext
+from timbre_ray.search_history import SearchHistory
 from timbre_ray.sweep import Sweep
 
 #: What to install where it is not the module's name. MLflow whole wants an older pandas.

@@ -11,9 +11,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune import Callback
 
-from timbre_ray.cluster.search import SearchHistory, last_values
 from timbre_ray.cluster.trainable import TrialContext
 from timbre_ray.run_specs import SearchSpec
+from timbre_ray.search_history import SearchHistory, last_values
 from timbre_ray.search_space import distributions
 
 FILE_NAME = "optuna.log"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import statistics
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,13 @@ from timbre_ray.stage_keys import StageKeys
 from timbre_ray.sweep import PlannedTrial
 
 State = Literal["waiting", "running", "finished", "failed", "stopped early"]
+Kind = tuple[str, bool]
+"""Trials that may be expected to last alike: of one arm, whose training the store has already or lacks."""
+NUM_LATEST = 4
+"""Trials of a kind whose mean is expected of the next."""
+
+
+ANY: Kind = ("", False)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -28,6 +36,7 @@ class Row:
     """One trial on the board."""
 
     trial_id: str
+    kind: Kind
     state: State
     started: float
     """Unix time of the latest start; 0 before it."""
@@ -42,9 +51,13 @@ class Board:
     """The state of every trial of this run. The callback writes it, the display reads it (also from its own thread)."""
 
     def __init__(
-        self, *, num_trials: int, num_kept: int, progress_folder: Path, concurrency: int, partner: str = "partner"
-    ) -> None:
-        """Counts are kept, not made: an event takes no longer in the ten thousandth trial than in the first."""
+        self, *, num_trials: int, num_kept: int, progress_folder: Path, concurrency: int, partner: str = "partner",
+        kinds: Mapping[str, Kind] | None = None,
+    ) -> None:  # fmt: skip
+        """kinds: of the trials that are planned; a search's are all of one kind.
+
+        Counts are kept, not made: an event takes no longer in the ten thousandth trial than in the first.
+        """
         self.num_trials, self.num_kept, self.partner = num_trials, num_kept, partner
         self.rows: dict[str, Row] = {}
         """By Tune's own id: a search may draw one trial of ours twice."""
@@ -55,7 +68,11 @@ class Board:
         self._progress_folder, self._concurrency = progress_folder, max(1, concurrency)
         self._states, self._ended, self._num_ended = Counter[State](), Counter[str](), 0
         self._running: dict[str, Row] = {}
-        self._finished_s = 0.0  # of the trials that finished or were stopped early, summed
+        self._kinds = kinds or {}
+        self._left = Counter(self._kinds.values())
+        """Trials that have not ended, by kind; empty for a search."""
+        self._took: dict[Kind, deque[float]] = {}
+        """Seconds of the latest ones that finished or were stopped early."""
 
     def count(self, state: State) -> int:
         return self._states[state]
@@ -79,7 +96,7 @@ class Board:
         """The row in its new state; a trial may end before it was ever started, and start again after it ended."""
         row = self.rows.get(key)
         if row is None:
-            row = self.rows[key] = Row(trial_id=trial_id, state=state, started=0.0)
+            row = self.rows[key] = Row(trial_id=trial_id, kind=self._kinds.get(trial_id, ANY), state=state, started=0.0)
         else:
             self._count(row, -1)
         row.state = state
@@ -96,8 +113,7 @@ class Board:
         if row.ended > 0:
             self._num_ended += sign
             self._ended[row.trial_id] += sign
-        if row.state in ("finished", "stopped early"):
-            self._finished_s += sign * (row.ended - row.started)
+            self._left[row.kind] -= sign
 
     def report(self, key: str, metrics: dict[str, float]) -> None:
         row = self.rows[key]
@@ -120,6 +136,8 @@ class Board:
     def end(self, key: str, trial_id: str, state: State, now: float, error: str = "") -> None:
         row = self._move(key, trial_id, state, started=None if key in self.rows else now, ended=now)
         row.error = error
+        if state != "failed":
+            self._took.setdefault(row.kind, deque(maxlen=NUM_LATEST)).append(now - row.started)
         left = self.seconds_left(now)
         done = f"{self.num_ended} of {self.num_trials}" + (f", {duration(left)} left" if left else "")
         self.messages.append(f"{trial_id}: {state}{': ' + error if error else ''} ({done})")
@@ -137,13 +155,29 @@ class Board:
         return progress["stage"], progress["done"], progress["total"]
 
     def seconds_left(self, now: float) -> float | None:
-        """Estimate from the mean time of the trials that finished in this run; None before the first one did."""
-        num_finished = self.count("finished") + self.count("stopped early")
-        if not num_finished:
+        """Estimate from what the latest trials of the same kind took; None where nothing is known of a kind that is left.
+
+        As many run at once as there are slots, or trials; and it takes no less than the longest of those that run.
+        """
+        running = [self._rest(row, now) for row in self.running()]
+        waiting = self._left - Counter(row.kind for row in self.running()) if self._kinds else Counter({ANY: self.num_waiting})
+        means = {kind: self._mean(kind) for kind in waiting if waiting[kind]}
+        if any(seconds is None for seconds in (*running, *means.values())):
             return None
-        mean = self._finished_s / num_finished
-        running = sum(max(0.1 * mean, mean - (now - row.started)) for row in self.running())
-        return (running + self.num_waiting * mean) / self._concurrency
+        total = sum(running) + sum(waiting[kind] * mean for kind, mean in means.items())
+        at_once = min(self._concurrency, len(running) + sum(waiting[kind] for kind in means))
+        return max([total / max(1, at_once), *running])
+
+    def _rest(self, row: Row, now: float) -> float | None:
+        mean = self._mean(row.kind)
+        return None if mean is None else max(0.1 * mean, mean - (now - row.started))
+
+    def _mean(self, kind: Kind) -> float | None:
+        """Of an arm without one the mean of all arms; of what the store has already nothing, until it is known."""
+        if kind in self._took:
+            return statistics.fmean(self._took[kind])
+        alike = [statistics.fmean(took) for (_, stored), took in self._took.items() if stored == kind[1]]
+        return statistics.fmean(alike) if alike else 0.0 if kind[1] else None
 
 
 class SweepCallback(Callback):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ QUIET_ENVIRONMENT = {
 }
 
 START_TRIES = 3
+REACH_TIMEOUT_S = 5.0
 
 Resources = Mapping[str, float]
 NOTHING = Startable()
@@ -38,6 +40,20 @@ def cluster_address(asked: str | None) -> str | None:
     never one that happens to run on it."""
     address = asked or os.environ.get("RAY_ADDRESS")
     return None if address == "local" else address or None
+
+
+def check_reachable(address: str | None) -> None:
+    """Raises ConnectionError where nothing answers at ``host:port``: Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_TIMEOUT_S).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"{address}: no Ray answers there ({error}). Is the cluster up? The address is --address, or RAY_ADDRESS in the "
+            "environment; without either the sweep runs on this machine"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +13,37 @@ import ray
 from ray import tune
 from rich.console import Console
 
+from timbre_ray.clip_sets import recording_digests
 from timbre_ray.cluster.autoscaling import startable_nodes
 from timbre_ray.cluster.baselines import Baseline, Baselines, missing_baselines
 from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.exporters import check_installed, exporter_callbacks
 from timbre_ray.cluster.functions import Functions, Worker, device_of_a_trial
-from timbre_ray.cluster.progress import Board, SweepCallback, error_text
+from timbre_ray.cluster.progress import Board, Kind, SweepCallback, error_text
 from timbre_ray.cluster.provenance import provenance
 from timbre_ray.cluster.resources import (
     NOTHING,
     check_feasible,
+    check_reachable,
     cluster_address,
     credentials_kept_back,
     living_nodes,
     ray_session,
 )
 from timbre_ray.cluster.scoring import ScorerPool
-from timbre_ray.cluster.search import GridPlan, SearchHistory, SearchPlan, history_of, tune_config
+from timbre_ray.cluster.search import GridPlan, SearchPlan, tune_config
 from timbre_ray.cluster.storage_probe import check_every_node, check_locks
 from timbre_ray.cluster.trainable import HUNG_FOLDER, TrialContext, tune_function
 from timbre_ray.cluster.unfit import departures
 from timbre_ray.companions import companions
 from timbre_ray.ledger import Difference, Ledger, common_partner
 from timbre_ray.object_storage import folder_of, is_url
-from timbre_ray.remote_tier import local_root
+from timbre_ray.remote_tier import local_root, open_store
+from timbre_ray.search_history import SearchHistory, history_of
 from timbre_ray.shared_disk import SharedDisk
 from timbre_ray.sole_driver import alone
+from timbre_ray.stage_keys import StageKeys
+from timbre_ray.store import Store
 from timbre_ray.sweep import PlannedTrial, Sweep
 
 
@@ -74,14 +79,16 @@ def run_sweep(
     another driver runs the same sweep.
     """
     console, functions, address = console or Console(), functions or Functions(), cluster_address(address)
+    check_reachable(address)
     check_installed(sweep.run.exporters)
     results = (Path(sweep.run.results) / sweep.name).resolve()
     ledger = Ledger.of(results, sweep.run.storage, patience_s=sweep.run.storage_patience_s)
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
     with alone(results, sweep.run.storage, patience_s=sweep.run.storage_patience_s, say=say) as check_alone:
         ledger.sync()
-        ledger.write_sweep(_sweep_record(sweep))
         todo = _todo(sweep, ledger)
+        _check_kept(sweep, ledger, todo)
+        ledger.write_sweep(_sweep_record(sweep))
         floors = missing_baselines(sweep.trials, ledger)
         ledger.mark(todo.difference)
         say(_plan_line(sweep, todo))
@@ -133,6 +140,25 @@ def _todo(sweep: Sweep, ledger: Ledger) -> _Todo:
     )
 
 
+def _check_kept(sweep: Sweep, ledger: Ledger, todo: _Todo) -> None:
+    """Raises ValueError where the sweep was run with another store, which holds what the kept trials made, and this one does not:
+    their audio and weights would be out of the report's and everybody's sight."""
+    now = sweep.run.storage
+    try:
+        before = ledger.sweep()["run"]["storage"]
+    except FileNotFoundError:
+        return
+    if before == now or not todo.difference.keep:
+        return
+    record = ledger.trial(todo.difference.keep[0].trial_id)  # one stands for all: they were kept together
+    audio = [key for evaluation in record["evaluations"] for key in evaluation["audio"].values()] if record else []
+    if audio and not open_store(now, sweep.run.cache).has("generate", audio[-1]):
+        raise ValueError(
+            f"run.storage={now!r}: {len(todo.difference.keep)} trials of {sweep.name} are kept, and what they made lies in "
+            f"{before!r}. Name that (--storage {before}), bring it here, or give the sweep another name or --results"
+        )
+
+
 def _plan_line(sweep: Sweep, todo: _Todo) -> str:
     line = f"{sweep.name}: {todo.num_kept} kept, {todo.num_trials} to run"
     if todo.difference.changed:
@@ -180,7 +206,7 @@ def _run_on_ray(
         baselines = Baselines(floors, context=context, scored=todo.scored)
         board = Board(
             num_trials=todo.num_trials, num_kept=todo.num_kept, progress_folder=results / "progress", concurrency=concurrency,
-            partner=common_partner(trial.spec.clips.partner for trial in sweep.trials),
+            partner=common_partner(trial.spec.clips.partner for trial in sweep.trials), kinds=_kinds(todo.trials, worker.store()),
         )  # fmt: skip
         if todo.num_trials:
             with credentials_kept_back(), Display(board, console, title=sweep.name):
@@ -196,6 +222,17 @@ def _run_on_ray(
     finally:
         scorers.stop()
     return _outcome(board, results=results, failed_floors=failed_floors)
+
+
+def _kinds(trials: Sequence[PlannedTrial], store: Store) -> dict[str, Kind]:
+    """What each trial may be expected to take: as its arm's others, of which the store has the weights or lacks them."""
+    places, common, recordings = store.keys("dreambooth"), dict[Hashable, Any](), functools.cache(recording_digests)
+    kinds = {}
+    for trial in trials:
+        last = trial.spec.evaluate.at_steps[-1]
+        keys = StageKeys(trial.spec, recordings(trial.spec.clips), common)
+        kinds[trial.trial_id] = trial.arm, not last or keys.dreambooth(last).key in places
+    return kinds
 
 
 def _checked_disks(sweep: Sweep, results: Path, console: Console) -> tuple[SharedDisk, ...]:

@@ -26,10 +26,11 @@ def build(results: Path, store: Path | Store, out: Path, *, baseline: str | None
     ``store`` is the artifact store or its root; it is only read, for the audio. Nothing in ``out`` but the
     report's own files is touched.
     Raises ValueError for a ledger without a trial, for a score that is no finite number, for a faulty paper_values.yaml and for
-    a baseline that is no arm of the sweep.
+    a baseline that is no arm of the sweep, FileExistsError where another's page or text lies in ``out``.
     """
-    from timbre_ray.report import figures, listening, page
+    from timbre_ray.report import figures, listening, own_tables, page
 
+    own_tables.check(out)
     store = store if isinstance(store, Store) else Store(store)
     findings, verdicts = build_texts(results, store, out, baseline=baseline, margin=margin)
     index = out / "index.html"

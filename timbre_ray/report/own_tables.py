@@ -1,4 +1,4 @@
-"""Which files in a folder of tables a report has written: what an earlier one left goes, what a user laid there stays."""
+"""Which files in a folder a report has written: what an earlier one left goes, what a user laid there stays."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ NAMES = frozenset(
 HEADERS = {"effects": effect_forms.CSV_HEADER, "importances": importances.CSV_HEADER}
 OF_A_TARGET = "table-4-fad-"
 """How tables of targets beyond the second begin: the rest is the target's name."""
+
+
+#: What says of a file in a report's folder that it is one.
+MARKS = {"index.html": " · timbre-ray</title>", "report.md": "\n## Made with\n"}
+
+
+def check(out: Path) -> None:
+    """Raises FileExistsError where a page or text that is no report's would be written over."""
+    for name, mark in MARKS.items():
+        path = out / name
+        if path.exists() and mark not in path.read_text(encoding="utf-8", errors="replace"):
+            raise FileExistsError(f"{path}: is no report of timbre-ray, and is not written over; choose another --out")
 
 
 def find(folder: Path) -> list[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +44,12 @@ ResultsRoot = Annotated[
 ]
 
 
-def status(source: Source, storage: Storage = None, results: ResultsRoot = None) -> None:
+def status(
+    source: Source,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: a list of sweeps as JSON, with all that is shown.")] = False,
+    storage: Storage = None,
+    results: ResultsRoot = None,
+) -> None:
     """Show how a sweep stands: trials by state, the latest scores, reasons of failures. Also while it runs.
 
     Of a URL, all sweeps that lie there. A running trial's stage is shown on machines that see its folder of results.
@@ -50,6 +57,7 @@ def status(source: Source, storage: Storage = None, results: ResultsRoot = None)
     \b
     Examples:
       timbre-ray status mini-ablation
+      timbre-ray status mini-ablation --json
       timbre-ray status s3://bucket/prefix
     """
     with clear_errors():
@@ -57,11 +65,17 @@ def status(source: Source, storage: Storage = None, results: ResultsRoot = None)
         from timbre_ray import finished
         from timbre_ray.status import read_status, read_status_behind
 
-        for place in finished.whereabouts(source, results, storage):
-            if place.url:
-                _print_status(read_status_behind(place.url, place.name))
-            else:
-                _print_status(read_status(finished.results_folder(place.name, place.results)))
+        found = [
+            read_status_behind(place.url, place.name)
+            if place.url
+            else read_status(finished.results_folder(place.name, place.results))
+            for place in finished.whereabouts(source, results, storage)
+        ]
+        if as_json:
+            typer.echo(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
+            return
+        for one in found:
+            _print_status(one)
 
 
 def report(

@@ -201,6 +201,7 @@ REFERENCE = Scene(
             says=("1 finished, 0 kept, 0 failed",), writes=report("demo")
         ),
         "timbre-ray status mini-ablation": Act(says=("3 finished, 0 not begun", "large-gpt2-prior", "large-gpt2-lora")),
+        "timbre-ray status mini-ablation --json": Act(says=('"num_planned": 3', '"state": "finished"')),
         "timbre-ray report mini-ablation --out reports/mini-ablation": Act(writes=report("mini-ablation")),
         "timbre-ray report s3://bucket/prefix": Act(inside="laptop", writes=report("mini-ablation")),
         "timbre-ray report mini-ablation --check": Act(says=("report.md and the tables in reports/mini-ablation: none differs",)),

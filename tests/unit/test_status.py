@@ -54,5 +54,9 @@ def test_the_command_shows_scores_and_reasons(folder: Path, monkeypatch: pytest.
     assert "61.25" in result.output and "1 min 23 s" in result.output
     assert "failed b: ValueError in score: clip 3 is silent" in result.output
     assert "old" not in result.output
+    told = json.loads(CliRunner().invoke(cli.app, ["status", "small", "--json"]).output)
+    assert [(one["name"], one["num_planned"], one["is_running"]) for one in told] == [("small", 5, False)]
+    first = next(trial for trial in told[0]["trials"] if trial["trial_id"] == "a")
+    assert (first["state"], first["step"], first["metrics"]["fad_held_out"]) == ("finished", 25, 61.25)
     missing = CliRunner().invoke(cli.app, ["status", "smal"])
     assert missing.exit_code == cli_errors.BAD_INPUT and "Did you mean small?" in missing.output

@@ -46,7 +46,7 @@ ResultsRoot = Annotated[
 
 def status(
     source: Source,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: a list of sweeps as JSON, with all that is shown.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: a list of sweeps, with all that is shown.")] = False,
     storage: Storage = None,
     results: ResultsRoot = None,
 ) -> None:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from timbre_ray.extras import how_to_install
+
 SCHEMES = ("s3", "gs")
 #: For how long a request that fails is repeated, with growing pauses, before it counts as failed for good.
 PATIENCE_S = 120.0
@@ -81,9 +83,7 @@ class ObjectStorage:
     def __init__(self, url: str, *, patience_s: float = PATIENCE_S) -> None:
         check_place(url, key="storage")
         if importlib.util.find_spec("obstore") is None:
-            raise RuntimeError(
-                f"{url}: object storage needs obstore, which is not installed: in the checkout, pip install --editable '.[s3]'"
-            )
+            raise RuntimeError(f"{url}: object storage needs obstore, which is not installed: {how_to_install('s3')}")
         self.url, self._patience_s = url.rstrip("/"), patience_s
         self._api = importlib.import_module("obstore")  # an extra: sweeps on a plain folder do without it
         self._store = _connect(self.url, patience_s)

@@ -14,6 +14,7 @@ from timbre_ray.clip_sets import ClipError
 from timbre_ray.evaluate.scorer import Pending, ScoreRequest
 from timbre_ray.finished import FinishedTrial
 from timbre_ray.leaving import Leaving
+from timbre_ray.models.backbone import quiet
 from timbre_ray.specs import TrialSpec, as_dict
 from timbre_ray.stages import Lazy, TrialStages
 from timbre_ray.store import Store
@@ -106,6 +107,6 @@ def export(
     there: nothing is written over, and nothing half written stays.
     """
     stages = TrialStages(spec, store, "cpu", recordings=recordings)
-    with whole_folder(out) as folder:
+    with whole_folder(out) as folder, quiet():
         stages.pipeline(step).save_pretrained(folder, safe_serialization=True)
         stages.backbone.audiomae.save_pretrained(folder / "audiomae")

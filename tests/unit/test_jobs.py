@@ -91,7 +91,7 @@ def test_what_stands_in_the_way_is_named(tmp_path, monkeypatch):
         assert result.exit_code == cli_errors.BAD_INPUT
         return result.output
 
-    assert "pip install --editable '.[cluster]'" in refusal("job", "status", "x")
+    assert "pip install --constraint constraints.txt --editable '.[cluster]'" in refusal("job", "status", "x")
     assert "--address='auto': jobs go to a dashboard" in refusal("job", "status", "x", "--address", "auto")
     assert "--detach needs the cluster's dashboard" in refusal("run", str(sweep), "--detach")
     assert "add --detach" in refusal("run", str(sweep), "--address", ADDRESS)

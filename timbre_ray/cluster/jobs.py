@@ -17,6 +17,8 @@ from typing import Any
 
 import ray.exceptions
 
+from timbre_ray.extras import how_to_install
+
 #: What Ray's own client and the dashboard need beside plain Ray.
 NEEDED = ("aiohttp", "requests")
 #: Ray's client takes these before the address that it is given, without a word.
@@ -79,9 +81,7 @@ def connected(address: str) -> Iterator[Any]:
             "(`ray dashboard cluster.yaml` opens it)"
         )
     if absent := [module for module in NEEDED if importlib.util.find_spec(module) is None]:
-        raise RuntimeError(
-            f"jobs need {' and '.join(absent)}, which are not installed: in the checkout, pip install --editable '.[cluster]'"
-        )
+        raise RuntimeError(f"jobs need {' and '.join(absent)}, which are not installed: {how_to_install('cluster')}")
     for variable in OVERRIDES:
         if os.environ.get(variable, address) != address:
             raise ValueError(

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from timbre_ray.extras import how_to_install
+
 SAMPLE_RATE_HZ = 16_000
 CLIP_SAMPLES = 40_960  # 2.56 s: 256 mel frames
 SOUND_FONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
@@ -63,7 +65,7 @@ class Renderer:
         try:
             import fluidsynth
         except ImportError as error:
-            raise RuntimeError("rendering needs pyfluidsynth: in the checkout, pip install --editable '.[mini]'") from error
+            raise RuntimeError(f"rendering needs pyfluidsynth: {how_to_install('mini')}") from error
         if not sound_font.exists():
             raise FileNotFoundError(f"{sound_font}: no sound font there; Debian's package fluid-soundfont-gm brings it")
         self._synth = fluidsynth.Synth(samplerate=float(SAMPLE_RATE_HZ), gain=0.5)

@@ -156,8 +156,8 @@ class Backbone:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no advice on half precision while a checkpoint is read: hundreds of trials load one."""
+def quiet() -> Iterator[None]:
+    """No progress bars and no advice on half precision while a checkpoint is read or written: hundreds of trials load one."""
     level = diffusers_logging.get_verbosity()
     diffusers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
@@ -178,7 +178,7 @@ def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
     has had no generation since transformers 4.50.
     """
     folder = pipeline_folder(spec)
-    with _quiet():
+    with quiet():
         language_model = GPT2LMHeadModel.from_pretrained(folder, subfolder="language_model")
         pipeline = AudioLDM2Pipeline.from_pretrained(folder, language_model=language_model)
     pipeline.set_progress_bar_config(disable=True)

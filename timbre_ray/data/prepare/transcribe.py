@@ -12,11 +12,13 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from timbre_ray.extras import how_to_install
+
 #: Mono samples and their rate in Hz -> (num_notes, 2), start and end of each note in seconds.
 Transcriber = Callable[[NDArray[np.float32], int], NDArray[np.float64]]
 
 #: basic-pitch 0.4.0 asks for a TensorFlow that Python 3.11 resolvers cannot place beside torch; its ONNX model needs none.
-HOW_TO_INSTALL = "in the checkout, pip install --editable '.[data]' && pip install --no-deps basic-pitch==0.4.0"
+HOW_TO_INSTALL = f"{how_to_install('data')} && pip install --no-deps basic-pitch==0.4.0"
 
 
 def load_basic_pitch() -> Transcriber:

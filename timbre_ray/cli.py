@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timbre_ray import cli_classifier, cli_compare, cli_data, cli_init, cli_job, cli_plan, cli_results, cli_store
-from timbre_ray.cli_errors import INTERRUPTED, OK, clear_errors, settings
+from timbre_ray.cli_errors import INTERRUPTED, OK, clear_errors, outlive_the_reader, settings
 from timbre_ray.cli_results import Storage
 from timbre_ray.object_storage import check_place
 
@@ -36,6 +36,7 @@ Clips = Annotated[
 
 def main() -> None:
     """Entry point of ``timbre-ray``."""
+    outlive_the_reader()
     app()
 
 

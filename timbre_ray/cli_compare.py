@@ -21,7 +21,7 @@ def compare(
         str | None, typer.Option(metavar="NAME_OR_FOLDER", help="Sweep that has both; default: the only one in --results.")
     ] = None,
     storage: Storage = None,
-    results: ResultsRoot = None,
+    results: ResultsRoot = Path("results"),
 ) -> None:
     """Show what two arms or trials differ in, their scores at the last step with A − B in pairs, and where their audio lies.
 
@@ -34,8 +34,7 @@ def compare(
         from timbre_ray.report import compare as comparing
         from timbre_ray.report.results import load
 
-        root = results or finished.DEFAULT_RESULTS
-        folder = finished.results_folder(sweep or _only(root), root)
+        folder = finished.results_folder(sweep or _only(results), results)
         _print(comparing.compare(load(folder), left, right, finished.store_of(folder, storage)))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
+import io
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import typer
 
@@ -21,14 +22,30 @@ class Settings:
 settings = Settings()
 
 
+class _Deaf(io.FileIO):
+    """A file whose reader may leave: what is written from then on goes nowhere, and who writes is not told."""
+
+    def write(self, data: Any) -> int:
+        with contextlib.suppress(BrokenPipeError):
+            return super().write(data)
+        return len(data)
+
+
+def outlive_the_reader() -> None:
+    """For `timbre-ray run SWEEP | head`: the command goes on to its end and to its own exit code."""
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        raw = _Deaf(stream.fileno(), "w", closefd=False)
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=stream.line_buffering
+        )
+
+
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
     """The user's mistakes end in one message and exit code 2; --debug shows the traceback as well."""
     try:
         yield
-    except BrokenPipeError:  # such as `| head`: who reads has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
-        raise typer.Exit(OK) from None
     except (ValueError, OSError, LookupError, RuntimeError) as error:
         if settings.debug or isinstance(error, typer.Exit):
             raise

@@ -38,7 +38,8 @@ TargetOfTrial = Annotated[
 ]
 Step = Annotated[int | None, typer.Option(help="Scored step whose weights are meant; default: the last.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-ResultsRoot = Annotated[
+ResultsRoot = Annotated[Path, typer.Option("--results", help="Folder that holds the results of the sweeps.")]
+ResultsOfSweep = Annotated[
     Path | None,
     typer.Option("--results", help="Folder that holds the results of the sweeps; default: run.results of a YAML, else results."),
 ]
@@ -48,7 +49,7 @@ def status(
     source: Source,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: a list of sweeps, with all that is shown.")] = False,
     storage: Storage = None,
-    results: ResultsRoot = None,
+    results: ResultsOfSweep = None,
 ) -> None:
     """Show how a sweep stands: trials by state, the latest scores, reasons of failures. Also while it runs.
 
@@ -96,7 +97,7 @@ def report(
         ),  # fmt: skip
     ] = False,
     storage: Storage = None,
-    results: ResultsRoot = None,
+    results: ResultsOfSweep = None,
 ) -> None:
     """Write the tables and the page of a sweep, also while it runs; or check the numbers of one.
 
@@ -143,7 +144,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     device: Device = "auto",
     storage: Storage = None,
-    results: ResultsRoot = None,
+    results: ResultsRoot = Path("results"),
 ) -> None:
     """Generate clips with the model of a finished trial: WAV files, each with a JSON file that says what it is.
 
@@ -155,7 +156,7 @@ def generate(
     with clear_errors():
         from timbre_ray import finished
 
-        chosen = finished.trained(source, storage, results or finished.DEFAULT_RESULTS, sweep=sweep, target=target, step=step)
+        chosen = finished.trained(source, storage, results, sweep=sweep, target=target, step=step)
         typer.echo(f"Plays {chosen.line}", err=True)
         from timbre_ray import trial
         from timbre_ray.models.device import resolve_device
@@ -171,7 +172,7 @@ def export(
     target: TargetOfTrial = None,
     step: Step = None,
     storage: Storage = None,
-    results: ResultsRoot = None,
+    results: ResultsRoot = Path("results"),
 ) -> None:
     """Write a trial's model as a folder that diffusers' AudioLDM2Pipeline.from_pretrained loads.
 
@@ -182,7 +183,7 @@ def export(
     with clear_errors():
         from timbre_ray import finished
 
-        chosen = finished.trained(source, storage, results or finished.DEFAULT_RESULTS, sweep=sweep, target=target, step=step)
+        chosen = finished.trained(source, storage, results, sweep=sweep, target=target, step=step)
         typer.echo(f"Exports {chosen.line}", err=True)
         from timbre_ray import trial
 

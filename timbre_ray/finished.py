@@ -95,12 +95,13 @@ def store_of(folder: Path, storage: str | None) -> Store:
     named holds no store."""
     if storage:
         return open_store(storage if is_url(storage) else checked_root(folder_of(storage)))
-    run = Ledger(folder).sweep()["run"]
-    kept = run["storage"]
-    if not is_url(kept) and not Path(kept).expanduser().is_absolute():  # from where the sweep was run, which need not be here
-        beside = folder.resolve().parents[1] / kept
-        kept = str(beside) if (beside / "artifacts").is_dir() else kept
-    return open_store(kept, run.get("cache", DEFAULT_CACHE))
+    sweep = Ledger(folder).sweep()
+    kept, cache = sweep["run"]["storage"], sweep["run"].get("cache", DEFAULT_CACHE)
+    if is_url(kept):
+        return open_store(kept, cache)
+    # Where it was; else, as the whole may have moved, as it stood to the folder where the sweep was run, which is not kept.
+    places = [sweep.get("store", kept), folder.resolve().parents[1] / folder_of(kept), kept]
+    return open_store(next((place for place in places if (folder_of(place) / "artifacts").is_dir()), kept), cache)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ def is_url(place: str | Path) -> bool:
 
 def folder_of(place: str | Path) -> Path:
     """The folder that a plain path or ``file:///path`` names."""
-    return Path(unquote(urlsplit(str(place)).path)) if str(place).startswith("file://") else Path(place)
+    return Path(unquote(urlsplit(str(place)).path)) if str(place).startswith("file://") else Path(place).expanduser()
 
 
 def check_place(place: str, *, key: str) -> None:

@@ -118,7 +118,8 @@ class RemoteTier:
         return sorted((parts[1], parts[2]) for parts in names if len(parts) == 4 and parts[3] == MANIFEST)
 
     def keys(self, stage: str) -> set[str]:
-        return {key for of_stage, key in self.places() if of_stage == stage}
+        names = (entry.name.split("/") for entry in self.storage.entries(f"artifacts/{stage}"))
+        return {parts[2] for parts in names if len(parts) == 4 and parts[3] == MANIFEST}
 
     def remedy(self, stage: str, key: str) -> str:
         return f"Remove {self.storage.url}/{_manifest_name(stage, key)}: the next run computes the artifact again"

@@ -41,7 +41,8 @@ class ResourcesSpec(_Strict):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSpec(_Strict):
-    """Where and how a sweep runs. Changing it changes no result and no key."""
+    """Where and how a sweep runs. Changing it changes no key, and no result beyond rounding (another machine's, or that of
+    ``train_together``)."""
 
     resources: ResourcesSpec = dataclasses.field(default_factory=ResourcesSpec)
     num_scorers: int = 1
@@ -52,7 +53,8 @@ class RunSpec(_Strict):
     """Trials of method lora that train at once, by one pass of the frozen U-Net for all of their adapters; they must have one
     backbone, rank, batch size and scored steps. The first computes for the others, which find their weights in the store: they
     are what each would have trained alone, but for rounding. Takes the memory of a batch so many times as large. 1: each alone,
-    equal to the bit however often it was interrupted."""
+    equal to the bit however often it was interrupted. Behind a URL a trial that another node begins meanwhile is trained twice,
+    and the first result stands."""
     max_failures: int = 1
     """How often a trial is tried again after a failure that may pass (a killed worker, no memory)."""
     hang_timeout_s: float | None = None

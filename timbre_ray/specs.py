@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import string
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 MethodName = Literal["direct", "prior", "mixclass_prior", "chineseclass_prior", "lora"]
@@ -131,8 +131,6 @@ class DreamboothSpec(_Strict):
         _at_least("weight_decay", self.weight_decay, 0)
         _above("lr", self.lr, 0)
         _above("max_grad_norm", self.max_grad_norm, 0)
-        if self.lora_alpha is not None:
-            _above("lora_alpha", self.lora_alpha, 0)
         if not self.mixture_gain_db < math.inf:
             raise ValueError(f"mixture_gain_db={self.mixture_gain_db}: must be a number of dB, or -.inf for silence")
         if not 0 <= self.true_loa_probability <= 1:
@@ -157,17 +155,8 @@ class SamplerSpec(_Strict):
     def __post_init__(self) -> None:
         _at_least("num_inference_steps", self.num_inference_steps, 1)
         _at_least("batch_size", self.batch_size, 1)
-        _at_least("guidance_scale", self.guidance_scale, 1)
-        steps = self.num_inference_steps
-        if steps >= TRAIN_TIMESTEPS:
-            raise ValueError(f"num_inference_steps={steps}: must be below {TRAIN_TIMESTEPS}, of which AudioLDM2 was trained")
-        stride = TRAIN_TIMESTEPS // steps
-        if self.scheduler == "ddim" and stride * steps < WELL_COVERED * TRAIN_TIMESTEPS:
-            raise ValueError(
-                f"num_inference_steps={steps}: DDIM takes every {stride}. of {TRAIN_TIMESTEPS} steps and would begin at "
-                f"{stride * (steps - 1) + 1}, where its latents should not be pure noise any more; nearest: "
-                f"{TRAIN_TIMESTEPS // (stride + 1)} or {TRAIN_TIMESTEPS // stride}"
-            )
+        if self.num_inference_steps >= TRAIN_TIMESTEPS:
+            raise ValueError(f"num_inference_steps={self.num_inference_steps}: must be below {TRAIN_TIMESTEPS}, AudioLDM2's own")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -252,6 +241,23 @@ class TrialSpec(_Strict):
             raise ValueError(
                 f"evaluate.at_steps={list(self.evaluate.at_steps)}: the last lies beyond dreambooth.steps={self.dreambooth.steps}"
             )
+
+
+def refused(spec: TrialSpec) -> Iterator[tuple[str, float, str]]:
+    """Dotted key, value and why: what can be run, and no sweep should. Trials that were run so stay readable."""
+    sampler, alpha = spec.evaluate.sampler, spec.dreambooth.lora_alpha
+    if alpha is not None and not alpha > 0:
+        yield "dreambooth.lora_alpha", alpha, "must be above 0, or the adapter does nothing"
+    if sampler.guidance_scale < 1:
+        yield "evaluate.sampler.guidance_scale", sampler.guidance_scale, "must be at least 1, which is none"
+    steps = sampler.num_inference_steps
+    stride = TRAIN_TIMESTEPS // steps
+    if sampler.scheduler == "ddim" and stride * steps < WELL_COVERED * TRAIN_TIMESTEPS:
+        near = f"{TRAIN_TIMESTEPS // (stride + 1)} or {min(TRAIN_TIMESTEPS // stride, TRAIN_TIMESTEPS - 1)}"
+        yield "evaluate.sampler.num_inference_steps", steps, (
+            f"DDIM takes every {stride}. of {TRAIN_TIMESTEPS} steps and would begin at {stride * (steps - 1) + 1}, where its "
+            f"latents should not be pure noise any more; nearest: {near}"
+        )
 
 
 def as_dict(spec: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from timbre_ray.ablation import AblationSpec, idle
 from timbre_ray.backbones import resolved_backbone
@@ -35,6 +36,8 @@ from timbre_ray.vggish_choice import resolved_vggish
 __all__ = ["PlannedTrial", "RangeSpec", "RunSpec", "SearchSpec", "Sweep", "SweepError", "load_sweep"]
 
 _KEYS = ("name", "base", "arms", "ablation", "grid", "search", "run")
+#: Bytes of a target's name in a trial's id, once it is quoted for a file's name.
+MAX_QUOTED = 100
 _QUESTION = re.compile(r"#\s*Question:\s*(.*\S)")
 
 
@@ -284,8 +287,15 @@ def _planned(arm: str, point: dict[str, Any], spec: TrialSpec, inputs: Inputs) -
         del identity["evaluate"][name]
     identity |= {"judges": inputs.judges, "versions": VERSIONS}
     key, target = digest(identity), target_name(spec.clips)
-    trial_id = re.sub(r"[^\w.-]+", "-", f"{arm}-{target}-s{spec.seed}-{key[:8]}")
+    trial_id = re.sub(r"[^\w.-]+", "-", f"{arm}-{_short(target)}-s{spec.seed}-{key[:8]}")
     return PlannedTrial(trial_id=trial_id, arm=arm, target=target, point=point, spec=spec, key=key, inputs=inputs)
+
+
+def _short(target: str) -> str:
+    """As much of it as names files beside an arm's: the ledger quotes each letter of other scripts as six characters or more."""
+    while len(quote(target)) > MAX_QUOTED:
+        target = target[:-1]
+    return target
 
 
 def _with_plain_method(tree: Tree) -> Tree:

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from timbre_ray.specs import TrialSpec, refused
+
 T = TypeVar("T")
 
 #: Values of a sweep's YAML, anchors written out: the largest sweep has some hundreds.
@@ -102,6 +104,8 @@ def check(kind: type[T], tree: Tree, place: str) -> tuple[T | None, list[str]]:
         checked = _adapter(kind).validate_python(tree.values)
     except ValidationError as error:
         return None, problems + [_problem(kind, tree, place, one) for one in error.errors()]
+    if isinstance(checked, TrialSpec):
+        problems += [f"{tree.origin(key, place)}={value}: {words}" for key, value, words in refused(checked)]
     return (None if problems else checked), problems
 
 

@@ -103,6 +103,7 @@ def train(stages: TrialStages, until: int, companions: Sequence[TrialStages] = (
     with contextlib.ExitStack() as locks:
         locks.enter_context(stages.store.holding("dreambooth_run", run.key))
         if run.is_done:
+            stages.store.drop_checkpoint("dreambooth", run.key)  # of a process that had to leave while it kept the last weights
             for step in run.wanted:
                 yield step, stages.losses(step)
             return
@@ -111,7 +112,12 @@ def train(stages: TrialStages, until: int, companions: Sequence[TrialStages] = (
         for other in companions:
             if joined := _joined(other, runs, locks):
                 runs.append(joined)
-        yield from _train(runs, until)
+        try:
+            yield from _train(runs, until)
+        except FloatingPointError:  # the first one's
+            for other in runs[1:]:
+                other.saved.flush(len(other.history))
+            raise
         for run in runs:
             run.saved.remove()
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.functions import Functions, Worker
-from timbre_ray.cluster.progress import Board, SweepCallback
+from timbre_ray.cluster.progress import AT_ONCE, Board, SweepCallback
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import InOrder
 from timbre_ray.cluster.trainable import TrialContext, planned_record
@@ -106,7 +106,8 @@ def test_counts_are_those_of_the_rows_whatever_way_trials_go(tmp_path: Path) -> 
 
 
 def test_trials_that_only_lack_scores_say_nothing_of_those_that_have_to_train(tmp_path: Path) -> None:
-    kinds = {"a-0": ("a", True), "b-0": ("b", True), **{f"{arm}-{seed}": (arm, False) for arm in "ab" for seed in (1, 2, 3)}}
+    stored = {f"{arm}-0": (arm, AT_ONCE) for arm in "ab"}
+    kinds = stored | {f"{arm}-{seed}": (arm, "trains") for arm in "ab" for seed in (1, 2, 3)}
     board = Board(num_trials=8, num_kept=0, progress_folder=tmp_path, concurrency=2, kinds=kinds)
 
     def run(trial_id: str, begin: float, end: float) -> None:

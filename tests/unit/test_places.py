@@ -189,3 +189,61 @@ def test_a_search_is_planned_by_what_it_has_measured(project: Path) -> None:
         })  # fmt: skip
     code, said = ended("plan", "s.yaml")
     assert code == 0 and "2 trials: 2 measured, 0 to draw" in said and "Nothing is left to compute." in said, said
+
+
+def test_a_reader_who_leaves_ends_no_command(project: Path) -> None:
+    """The rest is done, and the exit code is the command's own; rich's tables go through the same stream."""
+    script = (
+        "import sys; from rich.console import Console; from timbre_ray.cli_errors import outlive_the_reader;"
+        "outlive_the_reader(); print('a' * 100_000, flush=True); Console().print('b'); print('still here', file=sys.stderr); sys.exit(3)"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", script]
+    found = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    os.close(writer)
+    assert (found.returncode, found.stderr) == (3, "still here\n")
+
+
+def test_a_report_that_was_cut_off_is_written_anew(project: Path, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept(project, sweep)
+    (project / "site").mkdir()
+    (project / "site" / "index.html").touch()
+
+    def full(*arguments: object, **named: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(OSError, match="No space"):
+            report.build(project / "results" / "stubs", project / "store", project / "site")
+    report.build(project / "results" / "stubs", project / "store", project / "site")
+    names = {path.name for path in (project / "site").iterdir()}
+    assert names == {"index.html", "report.md", "tables"} and (project / "site" / "index.html").stat().st_size > 1000
+
+
+def test_results_know_where_their_store_was(project: Path, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a foreign one that lies beside them, nor beside the working folder."""
+    kept(project, sweep)
+    for other in (project.parent / "store", project.parent / "deep" / "store"):
+        (other / "artifacts").mkdir(parents=True)
+    deep = project.parent / "deep" / "results"
+    (project / "results").rename(deep)
+    ledger = Ledger(deep / "stubs")
+    ledger.write_sweep({**ledger.sweep(), "store": str(project / "store")})
+    monkeypatch.chdir(project.parent)
+    assert finished.store_of(deep / "stubs", None).root == project / "store"
+    monkeypatch.setenv("HOME", str(project))
+    assert finished.store_of(deep / "stubs", "~/store").root == project / "store"
+    elsewhere = dataclasses.replace(sweep, run=dataclasses.replace(sweep.run, storage="store", results=str(deep)))
+    with pytest.raises(ValueError, match="1 trials of stubs are kept"):
+        cluster_run.run_sweep(elsewhere)  # the same word, and another folder
+
+
+def test_a_long_name_in_another_script_still_names_files(project: Path) -> None:
+    name, arm = "我的笛子" * 12, "large-gpt2-teacher-chineseclass-prior"
+    body = stub_sweep(write_clips(project / name), arms={arm: {}})
+    (project / "long.yaml").write_text(yaml.safe_dump({"name": "long", **body}, allow_unicode=True), encoding="utf-8")
+    (trial,) = load_sweep(project / "long.yaml").trials
+    assert trial.target == name and trial.trial_id.startswith(f"{arm}-我的笛子我的笛子我的笛-s0-")
+    Ledger(project / "results" / "long").write_trial({"trial_id": trial.trial_id, "status": "finished"})

@@ -22,13 +22,15 @@ from timbre_ray.stage_keys import StageKeys
 from timbre_ray.sweep import PlannedTrial
 
 State = Literal["waiting", "running", "finished", "failed", "stopped early"]
-Kind = tuple[str, bool]
-"""Trials that may be expected to last alike: of one arm, whose training the store has already or lacks."""
+Kind = tuple[str, str]
+"""Trials that may be expected to last alike: of one arm, and with as much to train."""
+AT_ONCE = "finds its weights"
+"""The way of a trial whose training the store has, or another trial does: until more is known it takes no time."""
 NUM_LATEST = 4
 """Trials of a kind whose mean is expected of the next."""
 
 
-ANY: Kind = ("", False)
+ANY: Kind = ("", "trains")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -159,25 +161,28 @@ class Board:
 
         As many run at once as there are slots, or trials; and it takes no less than the longest of those that run.
         """
-        running = [self._rest(row, now) for row in self.running()]
+        means = self._means()
+        running = [_rest(means(row.kind), now - row.started) for row in self.running()]
         waiting = self._left - Counter(row.kind for row in self.running()) if self._kinds else Counter({ANY: self.num_waiting})
-        means = {kind: self._mean(kind) for kind in waiting if waiting[kind]}
-        if any(seconds is None for seconds in (*running, *means.values())):
+        expected = {kind: means(kind) for kind in waiting if waiting[kind]}
+        if any(seconds is None for seconds in (*running, *expected.values())):
             return None
-        total = sum(running) + sum(waiting[kind] * mean for kind, mean in means.items())
-        at_once = min(self._concurrency, len(running) + sum(waiting[kind] for kind in means))
+        total = sum(running) + sum(waiting[kind] * mean for kind, mean in expected.items())
+        at_once = min(self._concurrency, len(running) + sum(waiting[kind] for kind in expected))
         return max([total / max(1, at_once), *running])
 
-    def _rest(self, row: Row, now: float) -> float | None:
-        mean = self._mean(row.kind)
-        return None if mean is None else max(0.1 * mean, mean - (now - row.started))
+    def _means(self) -> Callable[[Kind], float | None]:
+        """Kind -> seconds; of an arm without any the mean of all arms that train alike."""
+        known = {kind: statistics.fmean(took) for kind, took in list(self._took.items())}  # the display asks from its own thread
+        alike: dict[str, list[float]] = {AT_ONCE: []}
+        for (_, way), mean in known.items():
+            alike.setdefault(way, []).append(mean)
+        of_all = {way: statistics.fmean(means) if means else 0.0 for way, means in alike.items()}
+        return lambda kind: known.get(kind, of_all.get(kind[1]))
 
-    def _mean(self, kind: Kind) -> float | None:
-        """Of an arm without one the mean of all arms; of what the store has already nothing, until it is known."""
-        if kind in self._took:
-            return statistics.fmean(self._took[kind])
-        alike = [statistics.fmean(took) for (_, stored), took in self._took.items() if stored == kind[1]]
-        return statistics.fmean(alike) if alike else 0.0 if kind[1] else None
+
+def _rest(mean: float | None, spent: float) -> float | None:
+    return None if mean is None else max(0.1 * mean, mean - spent)
 
 
 class SweepCallback(Callback):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from timbre_ray.cluster.baselines import Baseline, Baselines, missing_baselines
 from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.exporters import check_installed, exporter_callbacks
 from timbre_ray.cluster.functions import Functions, Worker, device_of_a_trial
-from timbre_ray.cluster.progress import Board, Kind, SweepCallback, error_text
+from timbre_ray.cluster.progress import AT_ONCE, Board, Kind, SweepCallback, error_text
 from timbre_ray.cluster.provenance import provenance
 from timbre_ray.cluster.resources import (
     NOTHING,
@@ -37,7 +37,7 @@ from timbre_ray.cluster.trainable import HUNG_FOLDER, TrialContext, tune_functio
 from timbre_ray.cluster.unfit import departures
 from timbre_ray.companions import companions
 from timbre_ray.ledger import Difference, Ledger, common_partner
-from timbre_ray.object_storage import folder_of, is_url
+from timbre_ray.object_storage import StorageError, folder_of, is_url
 from timbre_ray.remote_tier import local_root, open_store
 from timbre_ray.search_history import SearchHistory, history_of
 from timbre_ray.shared_disk import SharedDisk
@@ -143,19 +143,20 @@ def _todo(sweep: Sweep, ledger: Ledger) -> _Todo:
 def _check_kept(sweep: Sweep, ledger: Ledger, todo: _Todo) -> None:
     """Raises ValueError where the sweep was run with another store, which holds what the kept trials made, and this one does not:
     their audio and weights would be out of the report's and everybody's sight."""
-    now = sweep.run.storage
+    store = open_store(sweep.run.storage, sweep.run.cache)
     try:
-        before = ledger.sweep()["run"]["storage"]
+        record = ledger.sweep()
     except FileNotFoundError:
         return
-    if before == now or not todo.difference.keep:
+    before = record.get("store") or record["run"]["storage"]
+    if before in (store.place, sweep.run.storage) or not todo.difference.keep:
         return
-    record = ledger.trial(todo.difference.keep[0].trial_id)  # one stands for all: they were kept together
-    audio = [key for evaluation in record["evaluations"] for key in evaluation["audio"].values()] if record else []
-    if audio and not open_store(now, sweep.run.cache).has("generate", audio[-1]):
+    kept = ledger.trial(todo.difference.keep[0].trial_id)  # one stands for all: they were kept together
+    audio = [key for evaluation in kept["evaluations"] for key in evaluation["audio"].values()] if kept else []
+    if audio and not store.has("generate", audio[-1]):
         raise ValueError(
-            f"run.storage={now!r}: {len(todo.difference.keep)} trials of {sweep.name} are kept, and what they made lies in "
-            f"{before!r}. Name that (--storage {before}), bring it here, or give the sweep another name or --results"
+            f"run.storage={sweep.run.storage!r}: {len(todo.difference.keep)} trials of {sweep.name} are kept, and what they "
+            f"made lies in {before!r}. Name that (--storage {before}), bring it here, or give the sweep another name or --results"
         )
 
 
@@ -196,17 +197,20 @@ def _run_on_ray(
         hang_timeout_s=run.hang_timeout_s, hung_folder=results / HUNG_FOLDER,
     )  # fmt: skip
     concurrency = min(slots, run.max_concurrent or slots)
+    stored = _stored(todo.trials, worker.store())
+    lacking = [trial for trial in todo.trials if trial.trial_id not in stored]
+    along = companions(lacking, at_once=run.train_together, slots=concurrency)
     try:
         context = TrialContext(
             ledger_folder=results, worker=worker, functions=functions, scorers=scorers,
-            companions=companions(todo.trials, at_once=run.train_together, slots=concurrency),
+            companions=along,
             plan=GridPlan({t.trial_id: t for t in todo.trials}) if sweep.search is None else SearchPlan(sweep),
             objectives=tuple(sweep.search.objectives) if sweep.search else (), hang_timeout_s=run.hang_timeout_s,
         )  # fmt: skip
         baselines = Baselines(floors, context=context, scored=todo.scored)
         board = Board(
             num_trials=todo.num_trials, num_kept=todo.num_kept, progress_folder=results / "progress", concurrency=concurrency,
-            partner=common_partner(trial.spec.clips.partner for trial in sweep.trials), kinds=_kinds(todo.trials, worker.store()),
+            partner=common_partner(trial.spec.clips.partner for trial in sweep.trials), kinds=_kinds(todo.trials, stored, along),
         )  # fmt: skip
         if todo.num_trials:
             with credentials_kept_back(), Display(board, console, title=sweep.name):
@@ -224,15 +228,30 @@ def _run_on_ray(
     return _outcome(board, results=results, failed_floors=failed_floors)
 
 
-def _kinds(trials: Sequence[PlannedTrial], store: Store) -> dict[str, Kind]:
-    """What each trial may be expected to take: as its arm's others, of which the store has the weights or lacks them."""
-    places, common, recordings = store.keys("dreambooth"), dict[Hashable, Any](), functools.cache(recording_digests)
-    kinds = {}
+def _stored(trials: Sequence[PlannedTrial], store: Store) -> frozenset[str]:
+    """Trials of which the store has the weights."""
+    try:
+        places = store.keys("dreambooth") if trials else set()
+    except StorageError:  # nothing but the time left and who trains whom depends on it
+        return frozenset()
+    common, recordings = dict[Hashable, Any](), functools.cache(recording_digests)
+    found = set()
     for trial in trials:
         last = trial.spec.evaluate.at_steps[-1]
         keys = StageKeys(trial.spec, recordings(trial.spec.clips), common)
-        kinds[trial.trial_id] = trial.arm, not last or keys.dreambooth(last).key in places
-    return kinds
+        if not last or keys.dreambooth(last).key in places:
+            found.add(trial.trial_id)
+    return frozenset(found)
+
+
+def _kinds(
+    trials: Sequence[PlannedTrial], stored: Collection[str], along: Mapping[str, tuple[str, ...]]
+) -> dict[str, Kind]:  # fmt: skip
+    """What each trial may be expected to take: as others of its arm that have as much to train."""
+    led = {other for others in along.values() for other in others}
+    ways = {trial: AT_ONCE for trial in (*stored, *led)}
+    ways |= {leader: f"trains {len(others)} along" for leader, others in along.items()}
+    return {trial.trial_id: (trial.arm, ways.get(trial.trial_id, "trains")) for trial in trials}
 
 
 def _checked_disks(sweep: Sweep, results: Path, console: Console) -> tuple[SharedDisk, ...]:
@@ -293,5 +312,6 @@ def _sweep_record(sweep: Sweep) -> dict[str, Any]:
         "objectives": sweep.search.objectives if sweep.search else {},
         "space": {key: dataclasses.asdict(dimension) for key, dimension in sweep.search.space.items()} if sweep.search else {},
         "ablation": {"design": sweep.ablation.design, "arms": sweep.ablation.arms} if sweep.ablation else None,
-        "run": dataclasses.asdict(sweep.run), "provenance": provenance(),
+        "run": dataclasses.asdict(sweep.run), "store": open_store(sweep.run.storage, sweep.run.cache).place,
+        "provenance": provenance(),
     }  # fmt: skip

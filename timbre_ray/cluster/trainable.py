@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,9 @@ def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
                 if trial.inputs is not None:
                     check = functools.partial(trial.inputs.check, trial.spec)
                     patiently(check, place=trial.spec.clips.path, what="read the recordings", patience_s=worker.patience_s)
-                _run_evaluations(trial, store=store, context=context, recorder=recorder, watchdog=watchdog)
+                # What failed in company, for want of memory, say, is tried again alone.
+                along = () if known and known["status"] == "failed" else context.companions.get(trial.trial_id, ())
+                _run_evaluations(trial, along, store=store, context=context, recorder=recorder, watchdog=watchdog)
             recorder.finish(store)
     except Leaving as leaving:  # its record says "running", and the next start goes on with it
         raise ray.exceptions.RayActorError(error_msg=f"told to leave: {leaving}", preempted=True) from None
@@ -112,7 +114,9 @@ def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
         raise
 
 
-def _run_evaluations(trial: PlannedTrial, *, store: Store, context: TrialContext, recorder: Recorder, watchdog: Watchdog) -> None:
+def _run_evaluations(
+    trial: PlannedTrial, along: Sequence[str], *, store: Store, context: TrialContext, recorder: Recorder, watchdog: Watchdog
+) -> None:
     def on_progress(progress: Any) -> None:
         watchdog.alive()
         recorder.on_progress(progress)
@@ -128,7 +132,7 @@ def _run_evaluations(trial: PlannedTrial, *, store: Store, context: TrialContext
         store=store,
         score=context.scorers.submitter(trial.trial_id, while_waiting=while_waiting),
         on_progress=on_progress,
-        companions=[context.plan({"trial_id": other}).spec for other in context.companions.get(trial.trial_id, ())],
+        companions=[context.plan({"trial_id": other}).spec for other in along],
     )
     try:
         for evaluation in evaluations:

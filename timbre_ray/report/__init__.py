@@ -36,7 +36,7 @@ def build(results: Path, store: Path | Store, out: Path, *, baseline: str | None
     index = out / "index.html"
     drawn = figures.draw_all(findings.results)
     heard = listening.gather(findings.results, store)
-    index.write_text(page.render(findings, verdicts, drawn, heard), encoding="utf-8")
+    own_tables.write(index, page.render(findings, verdicts, drawn, heard))
     return index
 
 
@@ -44,11 +44,11 @@ def build_texts(
     results: Path, store: Store, out: Path, *, baseline: str | None = None, margin: float | None = None
 ) -> tuple[Findings, list[Judgement]]:
     """Write tables/ and report.md into ``out``; returns what they were made of. Arguments and errors as of ``build``."""
-    from timbre_ray.report import claims, markdown
+    from timbre_ray.report import claims, markdown, own_tables
 
     findings = build_tables(results, store, out / "tables", baseline=baseline, margin=margin)
     verdicts = claims.judge_all(findings.results)
-    (out / "report.md").write_text(markdown.render(findings, verdicts), encoding="utf-8")
+    own_tables.write(out / "report.md", markdown.render(findings, verdicts))
     return findings, verdicts
 
 

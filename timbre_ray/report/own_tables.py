@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from timbre_ray.report import effect_forms, importances
@@ -31,8 +32,20 @@ def check(out: Path) -> None:
     """Raises FileExistsError where a page or text that is no report's would be written over."""
     for name, mark in MARKS.items():
         path = out / name
-        if path.exists() and mark not in path.read_text(encoding="utf-8", errors="replace"):
-            raise FileExistsError(f"{path}: is no report of timbre-ray, and is not written over; choose another --out")
+        if path.exists() and path.stat().st_size and mark not in path.read_text(encoding="utf-8", errors="replace"):
+            raise FileExistsError(
+                f"{path}: is no report of timbre-ray, and is not written over; choose another --out, or remove it"
+            )
+
+
+def write(path: Path, text: str) -> None:
+    """Whole or not at all: what is cut off would be taken for somebody else's."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def find(folder: Path) -> list[Path]:

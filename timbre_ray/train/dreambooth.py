@@ -80,7 +80,7 @@ class _Training:
         return start
 
     def save(self, scaler: Any) -> None:
-        if self.arm.resume_from and not self.lost:
+        if self.arm.resume_from and self.history and not self.lost:
             step, parameters = self.history[-1]["step"], dict(self.arm.parameters)
             checkpoint.save(self.arm.resume_from, step, parameters, self.optimizer, self.history, scaler)
 
@@ -191,7 +191,8 @@ def train_together(
     losses of the steps before it are yielded again, so that the caller sees every step once. A caller that must leave throws
     Leaving in: the checkpoints are written at the step just yielded, whenever the last ones were.
 
-    An arm whose loss is not finite trains no further, and has None from then on; raises FloatingPointError if it is the first.
+    An arm whose loss is not finite trains no further, and has None from then on; raises FloatingPointError if it is the first,
+    once the checkpoints of the others are written.
     """
     accelerator = _accelerator(arms[0].spec.mixed_precision, device)
     scaler = accelerator.scaler  # fp16 alone has one
@@ -217,7 +218,12 @@ def train_together(
     for step in range(start, arms[0].spec.steps):
         with clock.training():
             losses = _accumulate(predict, scheduler, trainings, accelerator, step=step, gpt2=gpt2)
-            _update(trainings, losses, accelerator, step)
+            try:
+                _update(trainings, losses, accelerator, step)
+            except FloatingPointError:
+                for other in trainings[1:]:  # they go on from here, without it
+                    other.save(scaler)
+                raise
             for training in trainings:
                 training.optimizer.zero_grad(set_to_none=not on_gpu)
         if clock.is_due:

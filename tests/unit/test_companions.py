@@ -215,7 +215,7 @@ def test_a_companion_that_diverges_gets_no_weights(tmp_path: Path, alone: Store)
         list(TrialStages(wild, store, "cpu").train(3))
 
 
-def test_the_others_go_on_from_where_the_first_one_diverged(tmp_path: Path, alone: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_others_go_on_where_the_first_one_diverged(tmp_path: Path, alone: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store, passes = Store(tmp_path), list[int]()
     inner = training.train_together
 
@@ -243,7 +243,7 @@ def test_a_checkpoint_that_outlived_its_training_goes(tmp_path: Path) -> None:
     assert not left.exists()
 
 
-# -- in a sweep -------------------------------------------------------------------------------------------------------------------
+# -- in a sweep ------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("status", "wanted"), [(None, [1, 2]), ("running", [1, 2]), ("failed", [])])

@@ -195,7 +195,8 @@ def test_a_reader_who_leaves_ends_no_command(project: Path) -> None:
     """The rest is done, and the exit code is the command's own; rich's tables go through the same stream."""
     script = (
         "import sys; from rich.console import Console; from timbre_ray.cli_errors import outlive_the_reader;"
-        "outlive_the_reader(); print('a' * 100_000, flush=True); Console().print('b'); print('still here', file=sys.stderr); sys.exit(3)"
+        "outlive_the_reader(); print('a' * 100_000, flush=True); Console().print('b');"
+        "print('still here', file=sys.stderr); sys.exit(3)"
     )
     reader, writer = os.pipe()
     os.close(reader)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,9 @@ from timbre_ray.shared_disk import DiskNotSharedError, SharedDisk
 
 #: A node whose network disk hangs does not answer at all.
 ANSWER_TIMEOUT_S = 300
+#: Ray takes so long at most to notice that a node is gone.
+LEAVES_WITHIN_S, LOOK_S = 45.0, 0.5
+NOT_ASKED = "is up, and could not be asked"
 
 Probe = Callable[[Sequence[SharedDisk], str], str | None]
 """(disks, name of the file to write) -> what is wrong on the node it runs on, or None."""
@@ -40,7 +44,7 @@ def check_every_node(disks: Sequence[SharedDisk], *, probe: Probe = probe_node) 
     nonce = uuid.uuid4().hex
     files = {node_id: f".probe-{nonce}-{node_id[:12]}" for node_id in nodes}
     try:
-        answers = _ask(probe, disks, files)
+        answers = _of_those_left(_ask(probe, disks, files))
         problems = [_problem(nodes[node_id], answer, disks, files[node_id]) for node_id, answer in answers.items()]
     finally:
         for disk in disks:
@@ -48,7 +52,7 @@ def check_every_node(disks: Sequence[SharedDisk], *, probe: Probe = probe_node) 
                 (disk.folder / name).unlink(missing_ok=True)
     if problems := [problem for problem in problems if problem]:
         raise DiskNotSharedError("\n".join(problems))
-    return len(nodes)
+    return len(answers)
 
 
 def probe_locks(disks: Sequence[SharedDisk], name: str) -> str | None:
@@ -67,7 +71,7 @@ def check_locks(disks: Sequence[SharedDisk], *, probe: Probe = probe_locks) -> l
         for disk in disks:
             held.callback((disk.folder / name).unlink, missing_ok=True)
             held.enter_context(FileLock(disk.folder / name).acquire(timeout=0))
-        answers = _ask(probe, disks, dict.fromkeys(nodes, name))
+        answers = _of_those_left(_ask(probe, disks, dict.fromkeys(nodes, name)))
     return [
         f"{_where(nodes[node_id])}: {answer}. What two nodes need at once each may compute, at double the cost; results stay "
         "right. Mount the folder with locks that hold between nodes, as NFS 4 has them"
@@ -91,8 +95,19 @@ def _ask(probe: Probe, disks: Sequence[SharedDisk], files: Mapping[str, str]) ->
         try:
             answers[refs[ref]] = ray.get(ref)
         except ray.exceptions.RayError as error:
-            answers[refs[ref]] = f"could not be asked ({type(error).__name__}): if it has left the cluster, run again"
+            answers[refs[ref]] = f"{NOT_ASKED} ({type(error).__name__})"
     return answers
+
+
+def _of_those_left(answers: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Without the nodes that have left meanwhile: spot nodes do at any moment, and those that could not be asked are about to."""
+    deadline = time.monotonic() + LEAVES_WITHIN_S
+    while True:
+        living = _living()
+        left = {node_id: answer for node_id, answer in answers.items() if node_id in living}
+        if not any((answer or "").startswith(NOT_ASKED) for answer in left.values()) or time.monotonic() > deadline:
+            return left
+        time.sleep(LOOK_S)
 
 
 def _problem(node: Mapping[str, Any], answer: str | None, disks: Sequence[SharedDisk], name: str) -> str | None:

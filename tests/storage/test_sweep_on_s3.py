@@ -19,7 +19,7 @@ from timbre_ray.object_storage import ObjectStorage
 
 runner = CliRunner()
 DRIVER = Path(__file__).with_name("sweep_driver.py")
-TIMES = {"started", "finished", "wall_s", "seconds", "time", "provenance", "run", "text"}
+TIMES = {"store", "started", "finished", "wall_s", "seconds", "time", "provenance", "run", "text"}
 TOKEN = "0123456789abcdef" * 4
 
 

@@ -74,6 +74,7 @@ def _process(side: str, seeds: range, size: str, spec: DreamboothSpec, repeats: 
             for _ in range(BLOCK):
                 next(steps)
             blocks.append((begin, time.perf_counter()))
+    barrier.wait()  # a process that ends takes time, too
     answers.put(Found(side=side, blocks=blocks, memory_gb=model.peak_gb()))
 
 

@@ -16,8 +16,7 @@ from safetensors.torch import load_file
 
 from timbre_ray import companions as who
 from timbre_ray import training
-from timbre_ray.cluster import notice
-from timbre_ray.cluster import run as cluster_run
+from timbre_ray.cluster import ahead, notice
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.progress import AT_ONCE
 from timbre_ray.cluster.scoring import ScorerPool
@@ -271,9 +270,9 @@ def test_what_failed_in_company_is_tried_again_alone(
 
 def test_who_is_trained_already_neither_leads_nor_is_led(alone: Store, tmp_path: Path) -> None:
     trials = planned(SPEC, *OTHERS, changed(seed=8), changed(seed=9))
-    stored = cluster_run._stored(trials, alone)
-    assert stored == {"t0", "t1", "t2"} and not cluster_run._stored(trials, Store(tmp_path))
+    stored = ahead.stored(trials, alone)
+    assert stored == {"t0", "t1", "t2"} and not ahead.stored(trials, Store(tmp_path))
     along = who.companions([t for t in trials if t.trial_id not in stored], at_once=4, slots=1)
     assert along == {"t3": ("t4",)}
-    kinds = cluster_run._kinds(trials, stored, along)
+    kinds = ahead.kinds(trials, stored, along)
     assert [kinds[f"t{i}"] for i in range(5)] == [("a", AT_ONCE)] * 3 + [("a", "trains 1 along"), ("a", AT_ONCE)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from timbre_ray.clip_sets import recording_digests
+from timbre_ray.cluster import ahead
 from timbre_ray.cluster.autoscaling import startable_nodes
 from timbre_ray.cluster.baselines import Baseline, Baselines, missing_baselines
 from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.exporters import check_installed, exporter_callbacks
 from timbre_ray.cluster.functions import Functions, Worker, device_of_a_trial
-from timbre_ray.cluster.progress import AT_ONCE, Board, Kind, SweepCallback, error_text
+from timbre_ray.cluster.progress import Board, SweepCallback, error_text
 from timbre_ray.cluster.provenance import provenance
 from timbre_ray.cluster.resources import (
     NOTHING,
@@ -37,13 +37,11 @@ from timbre_ray.cluster.trainable import HUNG_FOLDER, TrialContext, tune_functio
 from timbre_ray.cluster.unfit import departures
 from timbre_ray.companions import companions
 from timbre_ray.ledger import Difference, Ledger, common_partner
-from timbre_ray.object_storage import StorageError, folder_of, is_url
+from timbre_ray.object_storage import folder_of, is_url
 from timbre_ray.remote_tier import local_root, open_store
 from timbre_ray.search_history import SearchHistory, history_of
 from timbre_ray.shared_disk import SharedDisk
 from timbre_ray.sole_driver import alone
-from timbre_ray.stage_keys import StageKeys
-from timbre_ray.store import Store
 from timbre_ray.sweep import PlannedTrial, Sweep
 
 
@@ -197,7 +195,7 @@ def _run_on_ray(
         hang_timeout_s=run.hang_timeout_s, hung_folder=results / HUNG_FOLDER,
     )  # fmt: skip
     concurrency = min(slots, run.max_concurrent or slots)
-    stored = _stored(todo.trials, worker.store())
+    stored = ahead.stored(todo.trials, worker.store())
     lacking = [trial for trial in todo.trials if trial.trial_id not in stored]
     along = companions(lacking, at_once=run.train_together, slots=concurrency)
     try:
@@ -210,7 +208,8 @@ def _run_on_ray(
         baselines = Baselines(floors, context=context, scored=todo.scored)
         board = Board(
             num_trials=todo.num_trials, num_kept=todo.num_kept, progress_folder=results / "progress", concurrency=concurrency,
-            partner=common_partner(trial.spec.clips.partner for trial in sweep.trials), kinds=_kinds(todo.trials, stored, along),
+            partner=common_partner(trial.spec.clips.partner for trial in sweep.trials),
+            kinds=ahead.kinds(todo.trials, stored, along),
         )  # fmt: skip
         if todo.num_trials:
             with credentials_kept_back(), Display(board, console, title=sweep.name):
@@ -226,32 +225,6 @@ def _run_on_ray(
     finally:
         scorers.stop()
     return _outcome(board, results=results, failed_floors=failed_floors)
-
-
-def _stored(trials: Sequence[PlannedTrial], store: Store) -> frozenset[str]:
-    """Trials of which the store has the weights."""
-    try:
-        places = store.keys("dreambooth") if trials else set()
-    except StorageError:  # nothing but the time left and who trains whom depends on it
-        return frozenset()
-    common, recordings = dict[Hashable, Any](), functools.cache(recording_digests)
-    found = set()
-    for trial in trials:
-        last = trial.spec.evaluate.at_steps[-1]
-        keys = StageKeys(trial.spec, recordings(trial.spec.clips), common)
-        if not last or keys.dreambooth(last).key in places:
-            found.add(trial.trial_id)
-    return frozenset(found)
-
-
-def _kinds(
-    trials: Sequence[PlannedTrial], stored: Collection[str], along: Mapping[str, tuple[str, ...]]
-) -> dict[str, Kind]:  # fmt: skip
-    """What each trial may be expected to take: as others of its arm that have as much to train."""
-    led = {other for others in along.values() for other in others}
-    ways = {trial: AT_ONCE for trial in (*stored, *led)}
-    ways |= {leader: f"trains {len(others)} along" for leader, others in along.items()}
-    return {trial.trial_id: (trial.arm, ways.get(trial.trial_id, "trains")) for trial in trials}
 
 
 def _checked_disks(sweep: Sweep, results: Path, console: Console) -> tuple[SharedDisk, ...]:

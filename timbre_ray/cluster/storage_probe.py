@@ -16,7 +16,7 @@ from timbre_ray.shared_disk import DiskNotSharedError, SharedDisk
 
 #: A node whose network disk hangs does not answer at all.
 ANSWER_TIMEOUT_S = 300
-#: Ray takes so long at most to notice that a node is gone.
+#: For so long a node that could not be asked may turn out to be one that has left, which Ray learns from missed health checks.
 LEAVES_WITHIN_S, LOOK_S = 45.0, 0.5
 NOT_ASKED = "is up, and could not be asked"
 

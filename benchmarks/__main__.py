@@ -21,8 +21,6 @@ from typing import Any
 from benchmarks import rows, table
 from benchmarks.measure import ENVIRONMENT, ROOT
 
-#: A row that takes longer is stopped and counted as failed.
-LIMIT_S = 900
 NOT_MEASURED = "not measured: no GPU at hand"
 
 
@@ -57,10 +55,11 @@ def run_row(name: str, repeats: int) -> dict[str, Any]:
     """One row in a process of its own, whatever happens to it."""
     command = [sys.executable, "-m", "benchmarks", "--here", "--repeats", str(repeats), name]
     failed = {"title": name, "setup": "", "status": "failed", "figures": []}
+    limit_s = rows.load(name).limit_s
     try:
-        result = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        result = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=limit_s, check=False)
     except subprocess.TimeoutExpired:
-        return {**failed, "reason": f"longer than {LIMIT_S} s"}
+        return {**failed, "reason": f"longer than {limit_s} s"}
     if result.returncode:
         return {**failed, "reason": f"ended with {result.returncode}", "traceback": result.stderr}
     return json.loads(result.stdout.strip().splitlines()[-1])

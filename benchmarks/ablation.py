@@ -100,6 +100,7 @@ class Script:
             list(baseline.teach(self.pipeline, audiomae, gpt2, *lesson, spec.teacher, seed=spec.seed))
         scores = {0: self.validate(0)}
         unet = self.pipeline.unet
+        torch.manual_seed(spec.seed)  # an adapter's first weights
         METHODS[spec.dreambooth.method].attach(unet, spec.dreambooth)
         instance = (self.files.train, self.prompts.instance)
         source = (sorted((self.folder / prior.key).glob("*.flac")), prior.prompt) if prior else None

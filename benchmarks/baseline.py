@@ -56,14 +56,15 @@ def text_of(pipeline: AudioLDM2Pipeline, prompt: str) -> tuple[Tensor, Tensor, T
 
 
 def _item(
-    pipeline: AudioLDM2Pipeline, files: Sequence[Path], prompt: str, generator: torch.Generator
+    pipeline: AudioLDM2Pipeline, files: Sequence[Path], prompt: str, place: slice, batch_size: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """One example: noised latents' parts (latents, noise, timestep) and its text."""
-    row = int(torch.randint(len(files), (1,), generator=generator))
-    mean, std = latents_of(pipeline, files[row])
-    posterior_noise, noise = (torch.randn(mean.shape, generator=generator).to(mean.device) for _ in range(2))
-    timestep = torch.randint(pipeline.scheduler.config.num_train_timesteps, (1,), generator=generator).to(mean.device)
-    return mean + std * posterior_noise, noise, timestep, text_of(pipeline, prompt)
+    """One example: noised latents' parts (latents, noise, timestep) and its text; the one at ``place`` of a batch's draws."""
+    rows = torch.randint(len(files), (batch_size,), generator=generator)
+    mean, std = latents_of(pipeline, files[int(rows[place])])
+    shape = (batch_size, *mean.shape[1:])
+    posterior_noise, noise = (torch.randn(shape, generator=generator)[place].to(mean.device) for _ in range(2))
+    timesteps = torch.randint(pipeline.scheduler.config.num_train_timesteps, (batch_size,), generator=generator)
+    return mean + std * posterior_noise, noise, timesteps[place].to(mean.device), text_of(pipeline, prompt)
 
 
 def train(
@@ -82,9 +83,12 @@ def train(
     num_items = spec.batch_size * spec.gradient_accumulation
     for step in range(spec.steps):
         total = 0.0
-        for draw in range(step * num_items, (step + 1) * num_items):
+        for draw, place in (divmod(item, spec.batch_size) for item in range(step * num_items, (step + 1) * num_items)):
             sources = [(INSTANCE, instance, 1.0)] + ([(PRIOR, prior, spec.prior_weight)] if prior else [])
-            items = [_item(pipeline, *source, generator_for(seed, stream, draw)) for stream, source, _ in sources]
+            items = [
+                _item(pipeline, *source, slice(place, place + 1), spec.batch_size, generator_for(seed, stream, draw))
+                for stream, source, _ in sources
+            ]  # fmt: skip
             latents, noise, timesteps = (torch.cat([item[i] for item in items]) for i in range(3))
             loa, t5, mask = _padded([item[3] for item in items])
             with accelerator.autocast():

@@ -57,6 +57,8 @@ class Row:
     measure: Callable[[int], list[Figure]]
     """Repetitions -> figures."""
     needs_gpu: bool = False
+    limit_s: int = 900
+    """A row that takes longer is stopped and counted as failed."""
 
 
 def in_turns(ours: Callable[[], float], theirs: Callable[[], float], repeats: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -11,6 +11,7 @@ MODULES = {
     "gpu-training-step": "gpu.training_step:BASE",
     "gpu-training-step-large": "gpu.training_step:LARGE",
     "ablation": "ablation:ROW",
+    "ablation-whole": "whole:ROW",
     "overhead": "overhead:ROW",
     "overhead-long": "overhead:LONG",
     "command-line": "command_line:ROW",

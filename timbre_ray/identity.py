@@ -27,7 +27,7 @@ def backbone_digest(spec: BackboneSpec) -> str:
     return (
         _weights_digest(spec.name, spec.revision)
         + audiomae
-        + (f"+{spec.dtype}, encoded and trained unrounded" if spec.dtype != "float32" else "")
+        + (f"+{spec.dtype} in the sampling U-Net alone" if spec.dtype != "float32" else "")
     )
 
 

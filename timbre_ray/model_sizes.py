@@ -26,8 +26,9 @@ GRADIENTS = 2
 #: the large one). Under autocast the weights' casts are kept too; read off the large shape on an H100 (reports/speed,
 #: "Every method"), rounded up.
 ACTIVATIONS = {"no": (0.0, 1.5), "bf16": (0.6, 0.25), "fp16": (0.6, 0.25)}
-#: What sampling and decoding hold for each clip of a batch, in the same unit: read off the same row for four clips in bfloat16
-#: (3.1 GB beyond the weights); twice that is taken for float32.
+#: What sampling and decoding hold for each clip of a batch, in the same unit: read off the same row for four clips, then all
+#: in bfloat16 and decoded at once (3.1 GB beyond the weights); twice that is taken for float32. Since then a clip is decoded
+#: alone, in float32, which the least of a batch allows for.
 SAMPLING = {"float32": 0.54, "bfloat16": 0.27, "float16": 0.27}
 AUDIOMAE_PARAMETERS = 86_000_000  # ViT-B/16
 PUBLISHED_FRAMES, FRAMES_PER_S = 1024, 100
@@ -117,7 +118,7 @@ def training_memory(spec: TrialSpec, size: ModelSize, *, num_arms: int = 1) -> i
     with_prior = spec.dreambooth.method in PRIORS and spec.dreambooth.prior_weight != 0  # both go through the U-Net together
     activations = size.unet * (of_any + of_each * num_arms * spec.dreambooth.batch_size * (2 if with_prior else 1))
     num_clips = min(spec.evaluate.sampler.batch_size, spec.evaluate.num_clips)
-    sampling = FLOAT32 * size.unet * SAMPLING[spec.backbone.dtype] * num_clips
+    sampling = FLOAT32 * size.unet * max(SAMPLING[spec.backbone.dtype] * num_clips, SAMPLING["float32"])
     training = FLOAT32 * (size.unet + num_arms * trained * (GRADIENTS + ADAMW_STATES) + activations)
     return math.ceil(max(whole, training + generates * size.unet) + sampling)
 

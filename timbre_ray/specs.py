@@ -40,8 +40,8 @@ class BackboneSpec(_Strict):
     """AudioMAE's weights: a folder, an original ``.pth`` or a hub id in timm's layout. None: ``audiomae/`` beside the pipeline's
     parts, or else the published encoder that AudioLDM2 was trained with."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of what generates: U-Net, VAE and vocoder. Text and recordings are read, and weights are trained, in float32
-    (``dreambooth.mixed_precision`` is the training's own)."""
+    """Precision of the U-Net while it generates. All else computes in float32: VAE and vocoder would add their rounding to what
+    is heard, and weights are trained unrounded (``dreambooth.mixed_precision`` is the training's own)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

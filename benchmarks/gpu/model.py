@@ -61,8 +61,7 @@ def _build(size: str, dtype: str) -> Backbone:
     for part in (*pipeline.components.values(), audiomae):
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
-    for part in (pipeline.unet, pipeline.vae, pipeline.vocoder):
-        nn.Module.to(part, getattr(torch, dtype))
+    nn.Module.to(pipeline.unet, getattr(torch, dtype))
     return Backbone(pipeline=pipeline, audiomae=audiomae, digest="", device=device())
 
 

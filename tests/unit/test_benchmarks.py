@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import ablation, command_line, generation, overhead, rows, scoring, teacher, training_step
+from benchmarks import ablation, command_line, generation, overhead, rows, scoring, teacher, training_step, whole
 from benchmarks.gpu import shared
 from benchmarks.measure import Figure, Row, in_turns, speedup
 
@@ -80,6 +80,13 @@ def test_the_ablation_shares_its_work() -> None:
     assert measured.median > 1.3
     curve = [figure for figure in figures if figure.kind == "computed"]
     assert len(curve) == 3 and all(figure.median >= 1 for figure in curve)
+
+
+@pytest.mark.slow
+def test_a_sweep_finds_what_the_scripts_find() -> None:
+    """At this size Ray's start counts for more than the work: no word on speed."""
+    _, _, difference = whole.measure(1, num_seeds=1, num_arms=2, size=whole.Size(epochs=2, at_steps=(0, 2), num_clips=2))
+    assert 0 < difference.median < 1e-3
 
 
 @pytest.mark.slow

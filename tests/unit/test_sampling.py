@@ -7,9 +7,9 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from timbre_ray.data.features import normalise_waveform
-from timbre_ray.models.backbone import Backbone
-from timbre_ray.models.sampling import clip_noise, denoise, generate, new_sampling_scheduler, prompt_pair
-from timbre_ray.specs import SamplerSpec
+from timbre_ray.models.backbone import Backbone, load_backbone
+from timbre_ray.models.sampling import clip_noise, decode, denoise, generate, new_sampling_scheduler, prompt_pair
+from timbre_ray.specs import BackboneSpec, SamplerSpec
 
 PROMPT = "A recording of a piano with flute."
 
@@ -38,6 +38,14 @@ def test_batch_size_changes_nothing(backbone: Backbone) -> None:
     ]
     assert clips[0].shape == (3, 40_960)
     assert torch.allclose(*clips, atol=1e-3)
+
+
+def test_half_precision_does_not_round_what_is_heard(backbone: Backbone) -> None:
+    """In bfloat16 VAE and vocoder alone would add noise at -29 dB."""
+    half = load_backbone(BackboneSpec(dtype="bfloat16"))
+    latents = torch.stack([clip_noise(0, i, backbone.latent_shape) for i in range(2)])
+    assert half.unet.dtype == torch.bfloat16
+    assert torch.equal(decode(half, latents), decode(backbone, latents))
 
 
 def test_no_guidance_needs_one_side(backbone: Backbone) -> None:

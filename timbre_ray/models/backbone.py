@@ -55,8 +55,6 @@ class Backbone:
     device: str
     unrounded_unet: AudioLDM2UNet2DConditionModel | None = None
     """Of a backbone in half precision, its U-Net in float32, on the CPU: what training starts from."""
-    unrounded_vae: AutoencoderKL | None = None
-    """Likewise its VAE: what is trained on shall not be rounded, the same way at every step."""
 
     @property
     def unet(self) -> AudioLDM2UNet2DConditionModel:
@@ -118,13 +116,11 @@ class Backbone:
     @torch.no_grad()
     def encode_audio(self, waveform: Tensor, batch_size: int = 8) -> tuple[Tensor, Tensor]:
         """waveform: (num_clips, samples) -> scaled posterior mean and std, each (num_clips, channels, time, mel), on the CPU."""
-        means, stds, vae = [], [], self._at_work(self.unrounded_vae or self.pipeline.vae)
+        means, stds, vae = [], [], self.vae
         for part in waveform.split(batch_size):
-            posterior = vae.encode(log_mel(part.to(self.device))[:, None].to(vae.dtype)).latent_dist
+            posterior = vae.encode(log_mel(part.to(self.device))[:, None]).latent_dist
             means.append(posterior.mean.float().cpu() * vae.config.scaling_factor)
             stds.append(posterior.std.float().cpu() * vae.config.scaling_factor)
-        if self.unrounded_vae is not None:
-            nn.Module.to(self.unrounded_vae, "cpu")
         return torch.cat(means), torch.cat(stds)
 
     @torch.no_grad()
@@ -185,16 +181,14 @@ def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             part.float().eval().requires_grad_(False)
-    unrounded = [copy.deepcopy(part) if spec.dtype != "float32" else None for part in (pipeline.unet, pipeline.vae)]
-    for part in (pipeline.unet, pipeline.vae, pipeline.vocoder):
-        nn.Module.to(part, getattr(torch, spec.dtype))
+    unrounded = copy.deepcopy(pipeline.unet) if spec.dtype != "float32" else None
+    nn.Module.to(pipeline.unet, getattr(torch, spec.dtype))  # VAE and vocoder would add its rounding to what is heard
     pipeline.to(device)
     audiomae = AudioMAE.from_pretrained(audiomae_path(spec)).to(device).requires_grad_(False)
     _check_fit(spec, language_model, audiomae)
     return Backbone(
-        pipeline=pipeline, audiomae=audiomae, digest=backbone_digest(spec), device=device, unrounded_unet=unrounded[0],
-        unrounded_vae=unrounded[1],
-    )  # fmt: skip
+        pipeline=pipeline, audiomae=audiomae, digest=backbone_digest(spec), device=device, unrounded_unet=unrounded
+    )
 
 
 def _check_fit(spec: BackboneSpec, language_model: GPT2LMHeadModel, audiomae: AudioMAE) -> None:

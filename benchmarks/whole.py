@@ -106,9 +106,11 @@ def measure(repeats: int, num_seeds: int = NUM_SEEDS, num_arms: int = 6, size: S
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = [write_sweep(folder, sweep_of(seed, size, num_arms)) for seed in range(num_seeds)]
-        ours_left, theirs_left = iter(files), iter(files)
+        left = {"ours": iter(files), "theirs": iter(files)}
         times = in_turns(
-            seconds(lambda: ours(next(ours_left), folder)), seconds(lambda: theirs(next(theirs_left), folder, num_arms)), num_seeds
+            seconds(lambda: ours(next(left["ours"]), folder)),
+            seconds(lambda: theirs(next(left["theirs"]), folder, num_arms)),
+            num_seeds,
         )
         same = difference(*scores_of(folder))
     return [
@@ -123,8 +125,8 @@ ROW = Row(
     setup="Whole processes on all cores, loading counted: `timbre-ray run` seed by seed over one store against a shell loop of "
     "eighteen scripts, which share nothing and have PyTorch's own number of threads. A third of sweeps/mini-ablation.yaml on one "
     f"flute: {THIRD.epochs} epochs, scored at steps {THIRD.at_steps}, {THIRD.num_clips} clips a prompt and of class audio, the "
-    "vocoder. Once, sides in turns. Ours computes more for the same time: kernel distances, distances to the training recordings, the "
-    "untouched model's scores.",
+    "vocoder. Once, sides in turns. Ours computes more for the same time: kernel distances, distances to the training "
+    "recordings, the untouched model's scores.",
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -18,6 +18,10 @@ READ = ("*.json", "*.txt", "*.model", "*.safetensors")
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
+class UnreachableWeightsError(ValueError):
+    """The hub does not bring what is named; another node may have it."""
+
+
 def resolved_backbone(spec: BackboneSpec, folder: Path, place: Callable[[str], str]) -> tuple[BackboneSpec, list[str]]:
     """The same backbone with absolute folders, and what is wrong with it.
 
@@ -106,7 +110,7 @@ def local_path(name: str, revision: str | None, key: str, parts: Sequence[str] =
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         at = f" at revision {revision!r}" if revision else ""
-        raise ValueError(
+        raise UnreachableWeightsError(
             f"{key}={name!r}: no such folder, and the hub does not bring it{at} ({type(error).__name__}: "
             f"{str(error).splitlines()[0]}). Check the name, the network and the login (HF_TOKEN), or copy it to every node's "
             "hub cache (HF_HOME) and set HF_HUB_OFFLINE=1"

@@ -30,7 +30,7 @@ def note_use(folder: Path) -> None:
 
 
 def make_room(store: Store, in_use: Collection[tuple[str, str]] = ()) -> int:
-    """Removes artifacts and checkpoints that nobody has used for UNUSED_S and that the URL has, the longest unused first, until
+    """Removes artifacts that the URL has, and checkpoints, that nobody has used for UNUSED_S, the longest unused first, until
     there is room; returns how many. in_use: stage and key of what stays whatever its age.
     """
     removed = 0
@@ -47,7 +47,8 @@ def make_room(store: Store, in_use: Collection[tuple[str, str]] = ()) -> int:
         with contextlib.suppress(Timeout, FileNotFoundError), contextlib.ExitStack() as locks:
             for name in (stage, f"{stage}_run") if kind == "scratch" else (stage,):
                 locks.enter_context(store.lock(name, key).acquire(timeout=0))
-            if _is_elsewhere(store, kind, stage, key):
+            # A checkpoint that nobody behind the URL knows of is of a training that was given up (ASHA), or could not be sent.
+            if kind == "scratch" or store.remote.has(stage, key):
                 with own_folder(store.root / "tmp" / stage / key) as aside:
                     os.rename(folder, aside / "unused")  # readers see all of it or nothing
                 removed += 1
@@ -67,10 +68,3 @@ def _entries(root: Path) -> Iterator[tuple[float, str, Path]]:
     for folder in (root / "scratch").glob("*/*"):
         with contextlib.suppress(FileNotFoundError):  # published meanwhile
             yield max(path.stat().st_mtime for path in (folder, *folder.iterdir())), "scratch", folder
-
-
-def _is_elsewhere(store: Store, kind: str, stage: str, key: str) -> bool:
-    """Of a training, its weights or its latest checkpoint."""
-    if store.remote.has(stage, key):
-        return True
-    return kind == "scratch" and any(True for _ in store.remote.storage.entries(f"checkpoints/{stage}/{key}"))

@@ -44,12 +44,13 @@ def usage(tier: RemoteTier) -> list[Usage]:
 
 def collect_garbage(tier: RemoteTier, *, days: float, remove: bool) -> list[Garbage]:
     """Payloads that no artifact.json names and that nobody wrote to for so many days: their writer is gone. Checkpoints of stages
-    that are published, and those that nobody wrote to for as long.
+    that are published, and those that nobody wrote to for as long. What an artifact.json that cannot be read may name stays.
 
     Listed before the artifacts are: what is published in between is not taken for garbage.
     """
     payloads, checkpoints = _by_folder(tier, "payload", 4), _by_folder(tier, "checkpoints", 3)
     manifests = list(tier.manifests())
+    unreadable = set(tier.places()) - {(m["stage"], m["key"]) for m in manifests}
     named = {f"payload/{m['stage']}/{m['key']}/{m['payload']}" for m in manifests}
     published = {f"checkpoints/{m['stage']}/{m['key']}" for m in manifests}
     found = []
@@ -57,7 +58,7 @@ def collect_garbage(tier: RemoteTier, *, days: float, remove: bool) -> list[Garb
         age_days = (time.time() - max(entry.modified for entry in entries)) / DAY_S
         if folder in published:
             reason = "its stage is published"
-        elif folder in named or age_days < days:
+        elif folder in named or tuple(folder.split("/")[1:3]) in unreadable or age_days < days:
             continue
         else:
             reason = "never published" if folder in payloads else f"untouched for {age_days:.0f} days"

@@ -16,7 +16,7 @@ import hashlib
 import json
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -43,11 +43,14 @@ def open_store(storage: str | Path, cache: str = DEFAULT_CACHE) -> Store:
 def local_root(storage: str | Path, cache: str = DEFAULT_CACHE) -> Path:
     """The folder that a node works in; one of its own for each URL."""
     check_place(str(storage), key="run.storage")
-    if not is_url(storage):
-        return folder_of(storage)
-    url = str(storage).rstrip("/")
+    return cache_of(str(storage), cache).expanduser() if is_url(storage) else folder_of(storage)
+
+
+def cache_of(url: str, cache: str) -> Path:
+    """As ``run.cache`` has it, ``~`` and all: that is another folder on each node."""
+    url = url.rstrip("/")
     bucket = url.partition("://")[2].split("/")[0]
-    return Path(cache).expanduser() / f"{bucket}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+    return Path(cache) / f"{bucket}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
 
 
 class RemoteTier:
@@ -107,10 +110,16 @@ class RemoteTier:
         return manifest
 
     def manifests(self, stage: str | None = None) -> Iterator[dict[str, Any]]:
-        """artifact.json of every published artifact, or of those of a stage."""
+        """artifact.json of every published artifact, or of those of a stage; without those that cannot be used, or went since."""
+
+        def found(place: tuple[str, str]) -> dict[str, Any] | None:
+            with contextlib.suppress(CorruptArtifactError, NoObjectError):
+                return self.manifest(*place)
+            return None
+
         places = [place for place in self.places() if stage in (None, place[0])]
         with ThreadPoolExecutor(_NUM_TRANSFERS) as pool:
-            yield from pool.map(lambda place: self.manifest(*place), places)
+            yield from (manifest for manifest in pool.map(found, places) if manifest)
 
     def places(self) -> list[tuple[str, str]]:
         """(stage, key) of every published artifact."""
@@ -125,10 +134,18 @@ class RemoteTier:
         return f"Remove {self.storage.url}/{_manifest_name(stage, key)}: the next run computes the artifact again"
 
     @contextlib.contextmanager
-    def lease(self, stage: str, key: str) -> Iterator[None]:
-        """Waits until no other host computes this, or its result is there. A convenience: two who compute it do no harm."""
+    def lease(self, stage: str, key: str, while_waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Waits until no other host computes this, or its result is there. A convenience: two who compute it do no harm.
+
+        while_waiting: called at each look; what it raises ends the waiting.
+        """
         lease = Lease(self.storage, f"leases/{stage}/{key}", host=socket.gethostname())
-        if lease.take(lambda holder, renewed: self.has(stage, key)):
+
+        def stop(holder: Mapping[str, Any], renewed: bool) -> bool:
+            while_waiting()
+            return self.has(stage, key)
+
+        if lease.take(stop):
             with lease.kept():
                 yield
         else:

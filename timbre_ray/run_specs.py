@@ -32,6 +32,8 @@ class ResourcesSpec(_Strict):
         for name, amounts in (("train", self.train), ("score", self.score)):
             for resource, amount in amounts.items():
                 _at_least(f"{name}.{resource}", amount, 0)
+        if (gpus := self.train.get("gpu", 0)) > 1 and gpus % 1:
+            raise ValueError(f"train.gpu={gpus:g}: above 1 Ray gives whole GPUs alone, and a trial uses one; give 1, or a share")
         if self.score.get("gpu"):
             raise ValueError(
                 f"score.gpu={self.score['gpu']:g}: the models that score listen on the CPU, and a GPU held for them would be "
@@ -59,8 +61,8 @@ class RunSpec(_Strict):
     """How often a trial is tried again after a failure that may pass (a killed worker, no memory)."""
     hang_timeout_s: float | None = None
     """A trial that makes no progress for this many seconds, or an evaluation actor at one score, writes its stack to the results
-    and ends; the trial is tried again, as often as ``max_failures`` says, the score three times. None: never. Choose more than
-    the longest stage takes."""
+    and ends; the trial is tried again, as often as ``max_failures`` says, the score a few times more. None: never. Choose more
+    than the longest stage takes."""
     threads: int = 1
     """Torch threads of a trial."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -93,6 +95,10 @@ class RunSpec(_Strict):
         check_place(self.storage, key="storage")
         if self.hang_timeout_s is not None and not self.hang_timeout_s > 0:
             raise ValueError(f"hang_timeout_s={self.hang_timeout_s}: must be above 0; leave it out for no limit")
+        if self.device == "cuda" and not any(amount for name, amount in self.resources.train.items() if name != "cpu"):
+            raise ValueError(
+                "device='cuda': trials that ask for no GPU would all share the first; set resources.train.gpu to 1, or a share"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -85,8 +85,8 @@ def _check(mine: lease.Lease, mirror: ObjectStorage) -> None:
 
 
 def _id_of(results: Path) -> str:
-    """Of the folder, whatever the machine and its path are called: container images share both."""
+    """Of the folder, whatever the machine and its path are called: container images share both. A copy of it is another."""
     path = results / _ID_FILE
     if not path.is_file():
         path.write_text(uuid.uuid4().hex, encoding="utf-8")
-    return path.read_text(encoding="utf-8")
+    return f"{path.read_text(encoding='utf-8')}-{path.stat().st_ino}"

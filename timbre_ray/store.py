@@ -107,7 +107,7 @@ class Store:
         def found_or_made() -> Artifact:
             with contextlib.suppress(ArtifactNotFoundError, DamagedArtifactError):
                 return self._get(stage, key)
-            with self.holding(stage, key), self.remote.lease(stage, key) if self.remote else contextlib.nullcontext():
+            with self.holding(stage, key), self._lease(stage, key):
                 with contextlib.suppress(ArtifactNotFoundError, DamagedArtifactError):
                     return self._get(stage, key)
                 self._take_away(stage, key)
@@ -118,6 +118,12 @@ class Store:
         artifact = self.patiently(f"keep {stage}/{key}", found_or_made)
         self.patiently("write the log", lambda: self._record("reused" if artifact.reused else "computed", artifact))
         return artifact
+
+    def _lease(self, stage: str, key: str) -> AbstractContextManager[None]:
+        """Of the remote tier, if there is one."""
+        if self.remote is None:
+            return contextlib.nullcontext()
+        return self.remote.lease(stage, key, lambda: self.while_waiting())
 
     def patiently(self, what: str, call: Callable[[], T]) -> T:
         """``call()``, repeated while the disk fails; ``what`` it does, in words, for the error in the end."""

@@ -68,8 +68,8 @@ def row(name: str, size: str) -> Row:
         name=name, title=f"Generation, {size}", needs_gpu=True, measure=functools.partial(measure, size=size),
         setup=f"Random weights in the published shapes, clips of 10.24 s, {SAMPLER.num_inference_steps} steps of DDIM with "
         f"guidance {SAMPLER.guidance_scale}, vocoder; theirs all in bfloat16, ours its U-Net, the rest in float32; ours "
-        f"{OURS_CLIPS} clips of one prompt at once, theirs {THEIR_CLIPS} by AudioLDM2Pipeline.__call__ one by one. Both read the prompt themselves; ours "
-        "records its CUDA graph in the time.",
+        f"{OURS_CLIPS} clips of one prompt at once, theirs {THEIR_CLIPS} by AudioLDM2Pipeline.__call__ one by one. Both read the "
+        "prompt themselves; ours records its CUDA graph in the time.",
     )  # fmt: skip
 
 

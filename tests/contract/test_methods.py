@@ -6,12 +6,13 @@ import copy
 import dataclasses
 from collections.abc import Generator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from timbre_ray.data.features import mix, normalise_waveform
+from timbre_ray.data.features import log_mel, mix, normalise_waveform
 from timbre_ray.leaving import Leaving
 from timbre_ray.methods import METHODS
 from timbre_ray.methods.base import Attached
@@ -368,3 +369,63 @@ def test_arms_over_one_base_have_the_precision_of_each_alone(backbone: Backbone,
         alone, both = adapted(x), Stacked([adapted, adapted])(torch.cat([x, x]))
     assert both.dtype == alone.dtype == torch.bfloat16
     assert torch.equal(both, torch.cat([alone, alone]))
+
+
+def test_gradients_are_means_of_what_is_accumulated_and_clipped(
+    backbone: Backbone, examples: dict[str, Examples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AdamW divides a gradient's size away, so that no weight would tell."""
+    norms: list[float] = []
+
+    class Watched(torch.optim.AdamW):
+        def step(self, *arguments: object, **options: object) -> None:
+            gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+            norms.append(float(torch.stack([gradient.norm() for gradient in gradients]).norm()))
+            super().step(*arguments, **options)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Watched)
+    # All draws alike: the mean of three gradients is then that of one.
+    monkeypatch.setattr(dreambooth.checkpoint, "generator_for", lambda *place: torch.Generator().manual_seed(5))
+
+    def norm(**changes: float) -> float:
+        run(backbone, examples, dataclasses.replace(SPEC, steps=1, **changes))
+        return norms.pop()
+
+    one = norm(gradient_accumulation=1, max_grad_norm=1e9)
+    assert norm(gradient_accumulation=3, max_grad_norm=1e9) == pytest.approx(one, rel=1e-4)
+    assert norm(gradient_accumulation=1, max_grad_norm=one / 2) == pytest.approx(one / 2, rel=1e-3)
+
+
+def test_the_loss_that_is_told_is_the_one_that_is_lowered(backbone: Backbone, examples: dict[str, Examples]) -> None:
+    unet, spec = backbone.copy_unet(), dataclasses.replace(SPEC, method="prior", steps=1, prior_weight=0.25)
+    (row,) = train(unet, backbone.new_scheduler(), examples["instance"], examples["prior"], spec, seed=0)
+    assert row["loss"] == pytest.approx(row["instance"] + 0.25 * row["prior"])
+
+
+def test_recordings_are_drawn_from_their_posterior_each_with_its_own_loa(
+    backbone: Backbone, examples: dict[str, Examples]
+) -> None:
+    """Latents with the VAE's deviation; and a GPT-2 that trains along is given the true LOA of the clip that was drawn."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def unet(noisy: torch.Tensor, timesteps: torch.Tensor, encoder_hidden_states: torch.Tensor, **texts: torch.Tensor) -> object:
+        seen.append((noisy, encoder_hidden_states))
+        return SimpleNamespace(sample=noisy)
+
+    zero = torch.zeros_like(examples["instance"].mean)
+    for std in (zero, zero + 3):
+        given = dataclasses.replace(examples["instance"], mean=zero, std=std)
+        diffusion_losses(
+            unet, backbone.new_scheduler(), [given], 6, [generator_for(0, 1, 0)], gpt2=backbone.language_model,
+            true_loa_probability=1.0,
+        )  # fmt: skip
+    assert (seen[1][0] - seen[0][0]).abs().max() > 0.5
+    rows = torch.randint(len(zero), (6,), generator=generator_for(0, 1, 0))
+    assert len(set(rows.tolist())) == 2 and torch.equal(seen[0][1], examples["instance"].loa[rows])
+
+
+def test_the_posterior_is_scaled_as_its_mean(backbone: Backbone, examples: dict[str, Examples]) -> None:
+    posterior = backbone.vae.encode(log_mel(waveforms(2, 0))[:, None]).latent_dist
+    for name in ("mean", "std"):
+        expected = getattr(posterior, name) * backbone.vae.config.scaling_factor
+        assert torch.allclose(getattr(examples["instance"], name), expected, atol=1e-4), name

@@ -15,9 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from timbre_ray import cache_room, cli, cli_errors, lease, remote_care
+from timbre_ray.cluster.functions import Worker
+from timbre_ray.leaving import Leaving
 from timbre_ray.ledger import Ledger
 from timbre_ray.object_storage import ObjectStorage, StorageError
-from timbre_ray.remote_tier import CorruptArtifactError, RemoteTier
+from timbre_ray.remote_tier import CorruptArtifactError, RemoteTier, cache_of
 from timbre_ray.store import ArtifactNotFoundError, Store
 
 runner = CliRunner()
@@ -92,9 +94,9 @@ def test_a_full_disk_gives_up_what_the_url_has_the_longest_unused_first(tmp_path
 
     one.remote.storage.upload("artifacts/dreambooth/gone/artifact.json", one.root / "artifacts/dreambooth/now/artifact.json")
     monkeypatch.setattr(cache_room, "_entries", and_one_that_another_trial_took)
-    assert cache_room.make_room(one, in_use={("dreambooth", "mine")}) == 2
+    assert cache_room.make_room(one, in_use={("dreambooth", "mine")}) == 3
     assert sorted(p.name for p in (one.root / "artifacts" / "dreambooth").iterdir()) == ["mine", "newer", "now", "older"]
-    assert [p.name for p in (one.root / "scratch" / "dreambooth").iterdir()] == ["here-alone"]
+    assert not list((one.root / "scratch" / "dreambooth").iterdir()), "a training that was given up, too"
     monkeypatch.setattr(cache_room.shutil, "disk_usage", lambda root: SimpleNamespace(total=100, free=0))
     with one.holding("dreambooth", "older"):
         subprocess.run([sys.executable, "-c", MAKE_ROOM, str(one.root), bucket], check=True, env=os.environ)
@@ -220,6 +222,45 @@ def compute_on_two_hosts(tmp_path, bucket) -> tuple[list[str], list[bytes]]:
     for thread in threads:
         thread.join()
     return calls, [store.get("encode", "k").file("a.bin").read_bytes() for store in stores]
+
+
+def test_who_waits_for_another_host_hears_that_it_must_leave(tmp_path, bucket, monkeypatch):
+    monkeypatch.setattr(lease, "POLL_S", 0.1)
+    store = host(tmp_path, "one", bucket)
+    store.remote.storage.write("leases/encode/k", b"{}")
+    looks = []
+
+    def while_waiting() -> None:
+        looks.append(time.monotonic())
+        if len(looks) == 3:
+            raise Leaving("drained")
+
+    store.while_waiting = while_waiting
+    with pytest.raises(Leaving, match="drained"):
+        store.get_or_compute("encode", "k", write_two, description={})
+    assert len(looks) == 3 and not store.has("encode", "k")
+
+
+def test_one_record_that_cannot_be_read_hides_no_other(tmp_path, bucket):
+    store = host(tmp_path, "one", bucket)
+    for key in ("fine", "spoilt"):
+        store.get_or_compute("encode", key, write_two, description={})
+    store.remote.storage.write("artifacts/encode/spoilt/artifact.json", b"{")
+    assert [manifest["key"] for manifest in store.manifests()] == ["fine"]
+    assert remote_care.collect_garbage(store.remote, days=0, remove=True) == [], "its files may be whole"
+    assert {name.split("/")[2] for name in objects(store, "payload")} == {"fine", "spoilt"}
+    assert [checked.key for checked in remote_care.verify(store.remote) if checked.problems] == ["spoilt"]
+
+
+def test_a_node_that_cannot_make_the_drivers_folder_keeps_records_in_its_cache(tmp_path, bucket, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "driver").write_text("no folder for others")
+    worker = Worker(store_root=cache_of(f"{bucket}/runs", "~/cache"), device="cpu", threads=1, remote_url=f"{bucket}/runs")
+    assert str(worker.store_root).startswith("~/cache/"), "each node's own user has a home"
+    worker.ledger(tmp_path / "driver" / "stubs").write_trial({"trial_id": "a", "status": "running"})
+    (kept,) = (tmp_path / "home" / "cache").glob("*/results/stubs/trials/a.json")
+    assert worker.store().root == kept.parents[3]
+    assert Ledger.of(tmp_path / "elsewhere" / "stubs", f"{bucket}/runs").trial("a")["status"] == "running"
 
 
 def test_two_hosts_at_once_compute_once(tmp_path, bucket, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -78,6 +79,14 @@ def test_a_driver_that_is_started_again_waits_for_no_one(tmp_path, bucket, other
     began = time.monotonic()
     with hold(tmp_path / "other", f"{bucket}/runs", said):
         assert not said and time.monotonic() - began < lease.LOST_AFTER_S
+
+
+def test_a_copy_of_the_results_is_no_claim_to_the_sweep(tmp_path, bucket, other):
+    """Whoever takes the records to another machine has not stopped the driver."""
+    shutil.copytree(tmp_path / "other" / "stubs", tmp_path / "copy" / "stubs")
+    with pytest.raises(RuntimeError, match=f"the driver {other.pid} on .* runs this sweep at the moment"):
+        with hold(tmp_path / "copy", f"{bucket}/runs", []):
+            pytest.fail("two drivers")
 
 
 def test_a_driver_whose_lease_was_taken_over_ends(tmp_path, bucket):

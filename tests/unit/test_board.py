@@ -15,6 +15,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.trainable.metadata import _TrainingRunMetadata
 from rich.console import Console
 
+from timbre_ray.cluster import progress
 from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.progress import AT_ONCE, Board, SweepCallback
@@ -175,6 +176,52 @@ def test_a_trial_that_asha_stops_leaves_no_checkpoint(tmp_path: Path) -> None:
     assert own.is_dir()
     callback.on_trial_result(2, [], trial, {"step": 50, "fad_held_out": 9.0, "done": True})
     assert not own.exists() and other.is_dir() and Ledger(tmp_path).trial("a-flute-s0")["status"] == "finished"
+    own.mkdir()
+    (own / "resume.pt").write_bytes(b"written while it was being stopped")
+    callback.on_experiment_end([])
+    assert not own.exists() and other.is_dir()
+
+
+def test_a_worker_that_dies_after_its_trial_has_finished_takes_nothing_back(tmp_path: Path) -> None:
+    planned = PlannedTrial(
+        trial_id="a-flute-s0", arm="a", target="flute", point={}, spec=TrialSpec(clips=ClipsSpec(path="flute")), key="k"
+    )
+    context = TrialContext(
+        ledger_folder=tmp_path, worker=Worker(store_root=tmp_path, device="cpu", threads=1), functions=Functions(),
+        scorers=ScorerPool([]), plan=lambda config: planned,
+    )  # fmt: skip
+    board = Board(num_trials=1, num_kept=0, progress_folder=tmp_path, concurrency=1)
+    callback = SweepCallback(context=context, board=board)
+    dead = SimpleNamespace(
+        trial_id="tune-1", config={}, pickled_error_file=None, error_file=None, run_metadata=_TrainingRunMetadata()
+    )
+    finished = {**planned_record(planned), "status": "finished", "error": None, "evaluations": [{"step": 0}], "started": 1.0}
+    Ledger(tmp_path).write_trial(finished)
+    callback.on_trial_start(1, [], dead)
+    callback.on_trial_error(2, [], dead)
+    assert Ledger(tmp_path).trial("a-flute-s0") == finished and board.rows["tune-1"].state == "finished"
+    Ledger(tmp_path).write_trial({**finished, "trial_key": "of an earlier sweep"})
+    callback.on_trial_error(3, [], dead)
+    record = Ledger(tmp_path).trial("a-flute-s0")
+    assert (record["status"], record["trial_key"], board.rows["tune-1"].state) == ("failed", "k", "failed")
+
+
+def test_a_sweep_that_finds_no_place_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now, time=time.time))
+    context = TrialContext(
+        ledger_folder=tmp_path, worker=Worker(store_root=tmp_path, device="cpu", threads=1), functions=Functions(),
+        scorers=ScorerPool([]), plan=lambda config: None,
+    )  # fmt: skip
+    board = Board(num_trials=2, num_kept=0, progress_folder=tmp_path, concurrency=1)
+    callback = SweepCallback(context=context, board=board, why_idle=lambda: "nothing is free")
+    board.start("tune-1", "a-flute-s0", now=0.0)
+    now = 2 * progress.IDLE_S
+    callback.on_step_begin(1, [])
+    board.end("tune-1", "a-flute-s0", "finished", now=now)
+    for now in (2.9 * progress.IDLE_S, 3.1 * progress.IDLE_S, 5 * progress.IDLE_S):
+        callback.on_step_begin(2, [])
+        assert board.notices == ["no trial has run for 5 min: nothing is free"] * (now > 3 * progress.IDLE_S)
 
 
 @pytest.mark.parametrize("width", [74, 80, 120])

@@ -81,3 +81,12 @@ def test_checkpoints_take_a_tenth_of_a_training_at_most(tmp_path: Path, monkeypa
     for _ in dreambooth.train(nn.Linear(1, 1), None, None, None, spec, seed=0, resume_from=path):
         now[0] += 3600.0
     assert saved == [2, 12, 22], "after a minute, then no sooner than ten times what the last one took"
+
+
+def test_streams_of_random_numbers_never_meet() -> None:
+    """Where seed 1's draws for the instrument were seed 0's for the prior, seeds would not be independent."""
+    drawn = {
+        int(torch.randint(2**62, (1,), generator=checkpoint.generator_for(seed, stream, step)))
+        for seed in range(3) for stream in range(4) for step in range(3)
+    }  # fmt: skip
+    assert len(drawn) == 3 * 4 * 3

@@ -88,7 +88,7 @@ def test_claims_of_many_parts_are_refuted_by_chance_no_more_often_than_stated() 
 def part(difference: PairedDifference, right_mean: float) -> Comparison:
     return Comparison(
         metric=FAD, score="", wanted="not_higher", left="", right="", left_mean=0.0, right_mean=right_mean, difference=difference,
-        clips_apart="", last_steps_apart="",
+        distances_apart="", last_steps_apart="",
     )  # fmt: skip
 
 
@@ -278,3 +278,35 @@ def test_a_target_of_one_seed_is_named_and_left_out(tmp_path: Path, name: str) -
     assert verdicts(load(folder)) == ["holds"] * 5
     report.build(folder, store, tmp_path / "out")
     assert "3, without two: one seed" in (tmp_path / "out" / name).read_text()
+
+
+def test_distances_by_different_embedders_are_not_compared(tmp_path: Path) -> None:
+    """``fad_held_out`` is by the first of ``evaluate.fad``, and says not by which."""
+    folder, _ = write_sweep(tmp_path)
+    for arm in ARMS:
+        altered(folder, arm, lambda record: record["spec"].setdefault("evaluate", {}).update(fad=["vggish"]))
+    assert claims.prior_brings_the_piano_back(load(folder)).verdict == "holds"
+    altered(folder, "base-prior", lambda record: record["spec"]["evaluate"].update(fad=["vggish", "clap"]))
+    assert claims.prior_brings_the_piano_back(load(folder)).verdict == "holds", "the first is the same"
+    results = altered(folder, "base-prior", lambda record: record["spec"]["evaluate"].update(fad=["clap", "vggish"]))
+    judgement = claims.prior_brings_the_piano_back(results)
+    assert judgement.verdict == "cannot be told apart" and "by clap against vggish" in judgement.sentence
+    (contrast,) = (c for c in comparisons.contrast_all(results).found if c.arm == "base-prior" and c.metric == FAD)
+    assert contrast.verdict_text.startswith("cannot be told apart: by clap against vggish") and contrast.p_adjusted is None
+
+
+def test_the_margin_is_of_the_reference() -> None:
+    """The interval reaches above a tenth of the arm's own mean of 11 as little as it must, and above that of the reference."""
+    difference = paired_difference({("t", seed): value for seed, value in enumerate((0.98, 1.0, 1.02))})
+    found = Comparison(
+        metric=FAD, wanted="not_higher", step=None, left="a", right="b", left_mean=11.0, right_mean=10.0, difference=difference,
+        distances_apart="", last_steps_apart="",
+    )  # fmt: skip
+    assert difference.interval is not None and 1.0 < difference.interval[1] < 1.1 and found.outcome != "holds"
+
+
+def test_what_untaught_arms_do_not_read_of_the_teacher_is_no_difference(tmp_path: Path) -> None:
+    folder, _ = write_sweep(tmp_path)
+    before = [judgement.verdict for judgement in claims.judge_all(load(folder))]
+    results = altered(folder, "base-prior", lambda record: record["spec"].setdefault("teacher", {}).update(lr=0.5))
+    assert [judgement.verdict for judgement in claims.judge_all(results)] == before

@@ -74,3 +74,29 @@ def test_one_slot_draws_what_tune_drew_without_a_limit() -> None:
     tune.play(DrawnAhead(searcher(), slots=1, num_running=lambda: len(tune.running)))
     plain.play(searcher())
     assert tune.drawn == plain.drawn and len(set(plain.drawn.values())) == NUM_TRIALS
+
+
+def test_a_point_that_runs_is_not_drawn_a_second_time_until_it_has_ended() -> None:
+    """Two trials of one name at once would write over each other's record."""
+    space = {"dreambooth.method": RangeSpec(type="categorical", choices=("direct", "prior"))}
+    search = optuna_search(SearchSpec(space=space, seed=0), SearchHistory(measured=(), unfinished=(), trials=()))
+    points: dict[str, Any] = {}
+    for number in range(40):  # Tune asks under another name each time
+        if point := search.suggest(f"t{number}"):
+            points[f"t{number}"] = point
+    assert sorted(point["dreambooth.method"] for point in points.values()) == ["direct", "prior"]
+    for trial_id in points:
+        search.on_trial_complete(trial_id, {"fad_held_out": 1.0, "training_iteration": 1})
+    assert search.suggest("later") in points.values(), "the one that was held back"
+    search.on_trial_complete("later", {"fad_held_out": 1.0, "training_iteration": 1})
+    states = [trial.state.name for trial in search.study.trials]
+    assert states == ["COMPLETE"] * (len(points) + 1), "none stays open"
+
+
+def test_a_resumed_search_tries_what_is_unfinished_and_draws_anew() -> None:
+    spec = SearchSpec(space={"dreambooth.prior_weight": RangeSpec(type="float", low=0.0, high=1.0)}, seed=3)
+    first = searcher().suggest("a")
+    again = optuna_search(spec, SearchHistory(measured=((first, (1.0,)),), unfinished=(), trials=()))
+    assert again.suggest("a") != first
+    left = {"dreambooth.prior_weight": 0.123}
+    assert optuna_search(spec, SearchHistory(measured=(), unfinished=(left,), trials=())).suggest("a") == left

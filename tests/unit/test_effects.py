@@ -199,6 +199,19 @@ def test_other_settings_of_the_grid_are_averaged_over(tmp_path: Path) -> None:
     assert len(results.arms) == 4, "two arms at two rates"
     (teacher,) = (e for e in effects.gather(results).found if e.metric == "fad_held_out")
     assert teacher.difference.mean == pytest.approx(-4.0) and teacher.difference.num_pairs == 6  # -2 and -6
+    ledger.write_trial({**ledger.trial("teacher-one-s1-fast"), "status": "failed"})
+    (teacher,) = (e for e in effects.gather(load(folder)).found if e.metric == "fad_held_out")
+    assert teacher.difference.mean == pytest.approx(-4.0) and teacher.difference.num_pairs == 5, "not that of one setting alone"
+
+
+def test_sides_are_of_the_targets_whose_difference_is_told(tmp_path: Path) -> None:
+    spec = design_of("add_one", ("teacher",))
+    folder = write(tmp_path, spec, lambda arm, target, seed: 10.0 - 2 * (arm == "teacher") + seed + 50 * target)
+    ledger = Ledger(folder)
+    for seed in (1, 2):  # of the second target one seed is left: it has no spread
+        ledger.write_trial({**ledger.trial(f"teacher-two-s{seed}"), "status": "failed"})
+    (teacher,) = (e for e in effects.gather(load(folder)).found if e.metric == "fad_held_out")
+    assert teacher.difference.num_pairs == 3 and (teacher.off, teacher.on) == pytest.approx((11.0, 9.0))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from timbre_ray.audio_file import write_flac
+from timbre_ray.backbones import UnreachableWeightsError
 from timbre_ray.cluster.failures import ScoringFailedError, describe, is_transient
 from timbre_ray.store import DamagedArtifactError
 from timbre_ray.train import checkpoint
@@ -68,6 +69,9 @@ def test_a_checkpoint_that_does_not_fit_is_an_error_of_the_disk_and_leaves_nothi
         (RuntimeError("No such file or directory (os error 2)"), False),
         (FloatingPointError("fad_held_out is nan"), False),
         (ValueError("28 clips"), False),
+        (UnreachableWeightsError("the hub does not bring it"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
+        (RuntimeError("shape mismatch"), False),
     ],
 )
 def test_what_may_pass_and_what_comes_back(error: Exception, again: bool) -> None:

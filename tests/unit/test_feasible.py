@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from timbre_ray.cluster.autoscaling import NodeType, Startable, startable
-from timbre_ray.cluster.resources import InfeasibleError, check_feasible, cluster_address
+from timbre_ray.cluster.resources import InfeasibleError, Layout, check_feasible, cluster_address
 
 HEAD = {"cpu": 0}
 GPU_NODE = {"cpu": 8, "gpu": 1}
@@ -20,9 +20,13 @@ CONFIG = {
 }
 
 
-def slots(*, nodes=(HEAD,), startable=Startable(), train=None, score=None, num_scorers=1) -> int:  # noqa: B008 (frozen)
+def layout(*, nodes=(HEAD,), startable=Startable(), train=None, score=None, num_scorers=1) -> Layout:  # noqa: B008 (frozen)
     train = {"gpu": 1, "cpu": 1} if train is None else train
     return check_feasible(train=train, score=score or {"cpu": 0}, num_scorers=num_scorers, nodes=list(nodes), startable=startable)
+
+
+def slots(**asked) -> int:
+    return layout(**asked).slots
 
 
 def gpu_nodes(count: int, *, total: int | None = None) -> Startable:
@@ -44,6 +48,20 @@ def test_scorers_take_their_room_on_nodes_to_come():
         slots(startable=gpu_nodes(2), score={"gpu": 1}, num_scorers=2)
     with pytest.raises(InfeasibleError, match="room for 2"):
         slots(startable=gpu_nodes(2), score={"gpu": 1}, num_scorers=3)
+
+
+def test_scorers_take_as_little_of_the_trials_room_as_can_be():
+    """Whatever the order in which Ray lists the nodes; and they are then put there."""
+    mixed = {"train": {"cpu": 8, "gpu": 1}, "score": {"cpu": 1}}
+    for nodes, place in (((GPU_NODE, {"cpu": 8}), 1), (({"cpu": 8}, GPU_NODE), 0)):
+        assert layout(nodes=nodes, **mixed) == Layout(slots=1, scorers=(place,))
+    pair = ({"cpu": 2}, {"cpu": 2})
+    assert layout(nodes=pair, train={"cpu": 2}, score={"cpu": 1}, num_scorers=2) == Layout(slots=1, scorers=(0, 0))
+    roomy = {"train": {"gpu": 1, "cpu": 4}, "score": {"cpu": 1}, "num_scorers": 2}
+    assert layout(nodes=(GPU_NODE, HEAD, {"cpu": 8}), **roomy).scorers == (2, 2), "not on a node that trials use"
+    assert layout(nodes=(GPU_NODE,), train={"gpu": 0.25}, score={"cpu": 1}) == Layout(slots=4, scorers=(0,))
+    assert layout(startable=gpu_nodes(1), score={"cpu": 1}).scorers == (None,), "its node is not there yet"
+    assert layout(nodes=(GPU_NODE,), score={"cpu": 0}).scorers == (None,), "what takes no room goes where Ray likes"
 
 
 def test_what_neither_has_is_named_with_the_node_types():

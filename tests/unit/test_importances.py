@@ -256,3 +256,12 @@ def test_how_often_importances_are_right(tmp_path: Path) -> None:
     print(first, np.quantile(largest, [0.5, 0.95]))
     assert first["lr"] >= 95 and first["method"] >= 95
     assert 0.25 < np.quantile(largest, 0.5) < 0.5 < np.quantile(largest, 0.95) < 0.75, "where nothing matters"
+
+
+def test_the_table_begins_with_the_best() -> None:
+    trials = tuple(
+        importances.Drawn(trial_id=f"s-{value}", point={}, values=(value,), last_step=1, in_force={}) for value in (0.2, 0.9, 0.5)
+    )
+    for mode, first in (("min", "0.2"), ("max", "0.9")):
+        search = Search(objectives={"m": mode}, space={}, trials=trials, varied=("m",), shares={})
+        assert search.trial_rows[0][0] == first

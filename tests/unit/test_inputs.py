@@ -15,13 +15,14 @@ import yaml
 from ray import tune
 
 from timbre_ray import inputs
-from timbre_ray.cluster import notice
+from timbre_ray.cluster import notice, unfit
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import GridPlan, SearchPlan
 from timbre_ray.cluster.trainable import LASTING_FAILURE, TrialContext, run_planned_trial
 from timbre_ray.inputs import OtherInputsError
 from timbre_ray.ledger import Ledger
+from timbre_ray.specs import BackboneSpec
 from timbre_ray.sweep import Sweep, load_sweep
 from timbre_ray.trial_progress import Evaluation
 
@@ -81,6 +82,29 @@ def test_other_recordings_fail_for_good_with_the_node_and_the_remedy(
     assert "run the same command again" in record["error"]["message"] and "backbone" not in record["error"]["message"]
     shutil.rmtree(recordings)
     assert "the recordings" in run(sweep, tmp_path)["error"]["message"], "none at all"
+
+
+def test_another_version_of_the_code_is_refused(
+    recordings: Path, tmp_path: Path, reports: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = load(recordings)
+    monkeypatch.setattr(inputs, "VERSIONS", {**inputs.VERSIONS, "teach": 99})
+    message = run(sweep, tmp_path)["error"]["message"]
+    assert "the version of timbre-ray there" in message and "install the same version" in message and "recordings (" not in message
+
+
+def test_a_node_without_the_recordings_or_the_weights_is_at_fault_itself(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would be given trial after trial, as it fails each within a second."""
+    (trial,) = load(recordings).trials
+    worker = Worker(store_root=tmp_path / "store", device="cpu", threads=1)
+    assert unfit.fault_here(worker, unfit.Needs(trial=trial, weights=True)) is None
+    hub = dataclasses.replace(trial, spec=dataclasses.replace(trial.spec, backbone=BackboneSpec(name="nobody/has-this")), inputs=None)
+    assert unfit.fault_here(worker, unfit.Needs(trial=hub, weights=False)) is None
+    assert "backbone.name='nobody/has-this' does not lie there" in unfit.fault_here(worker, unfit.Needs(trial=hub, weights=True))
+    (recordings / "flute_0.wav").write_bytes(b"another recording")
+    assert "the recordings (" in unfit.fault_here(worker, unfit.Needs(trial=trial, weights=False))
 
 
 @pytest.mark.parametrize(("part", "words"), [("backbone", "the backbone (backbone.name='mini')"), ("judges", "what judges (")])

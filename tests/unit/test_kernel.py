@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from timbre_ray.evaluate import kernel
 from timbre_ray.evaluate.kernel import kernel_distance, kernel_interval
 
 
@@ -55,3 +56,27 @@ def test_the_interval_holds_its_distance_and_repeats_by_its_seed() -> None:
     assert kernel_interval(clips, reference, seed=0) == (low, high) != kernel_interval(clips, reference, seed=1)
     with pytest.raises(ValueError, match="1 clips"):
         kernel_interval(clips[:1], reference, seed=0)
+
+
+def test_the_interval_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pair of rows of every resample, one by one; no row is paired with itself or with a copy of its clip."""
+    monkeypatch.setattr(kernel, "NUM_RESAMPLES", 40)
+    clips, reference = gaussian(15, 0, dim=4).reshape(5, 3, 4), gaussian(9, 1, dim=4)
+    bandwidth = kernel.median_distance(reference)
+
+    def alike(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.exp(-((a - b) ** 2).sum() / (2 * bandwidth**2)))
+
+    def distance(counts: np.ndarray) -> float:
+        drawn = [clip for clip, count in enumerate(counts) for _ in range(count)]
+        rows = [(place, clip, row) for place, clip in enumerate(drawn) for row in range(3)]
+        pairs = [
+            alike(clips[i, r], clips[j, s]) for p, i, r in rows for q, j, s in rows if (p == q and r != s) or (p != q and i != j)
+        ]
+        across = [alike(clips[i, r], other) for _, i, r in rows for other in reference]
+        return float(100 * (np.mean(pairs) + within - 2 * np.mean(across)))
+
+    within = np.mean([alike(reference[i], reference[j]) for i in range(9) for j in range(9) if i != j])
+    drawn = np.random.default_rng(7).multinomial(5, np.full(5, 0.2), size=40)
+    expected = np.quantile([distance(counts) for counts in drawn], [0.025, 0.975])
+    assert kernel_interval(clips, reference, seed=7) == pytest.approx(tuple(expected), rel=1e-9)

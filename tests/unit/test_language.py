@@ -72,3 +72,11 @@ def test_every_mixture_is_heard(backbone: Backbone) -> None:
         rows = list(teach(backbone.copy_language_model(), target, Lesson(prompt=prompt, loa=odd), spec, seed=0))
         heard = [row["mixture"] > 10 * row["instance"] for row in rows]
         assert 0 < sum(heard) < len(heard), one
+
+
+def test_the_last_block_alone_is_another_truth_than_the_mean_of_three(backbone: Backbone) -> None:
+    bank, audiomae = torch.randn(1, 256, 128, generator=torch.Generator().manual_seed(0)), backbone.audiomae
+    with torch.no_grad():
+        last = audiomae.vit.forward_features(bank[:, None])[:, 1:]  # without the class token
+        assert torch.allclose(audiomae.tokens(bank, "last").flatten(1, 2), last, atol=1e-5)
+        assert not torch.allclose(audiomae.tokens(bank, "last"), audiomae.tokens(bank, "last3"), atol=1e-2)

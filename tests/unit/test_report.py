@@ -471,3 +471,27 @@ def test_long_names_are_cut_where_they_stay_distinct() -> None:
         assert list(cut) == names and len(set(cut.values())) == len(names)
         assert all(len(name) <= figures.MAX_NAME for name in cut.values()), cut
     assert figures._short_names([f"{same}-slow", f"{same}-fast"])[f"{same}-slow"] == f"{'x' * 17}…{'x' * 11}-slow"
+
+
+def test_the_best_of_a_column_is_the_highest_where_high_is_good() -> None:
+    rows = [
+        tables.Row(
+            label=str(mean), kind="arm", cells=(tables.Cell(mean=mean, std=None, num_seeds=1),) * 2, num_seeds=1, num_clips="1",
+            at_step="1", paper=None,
+        )
+        for mean in (0.2, 0.7)
+    ]  # fmt: skip
+    columns = tuple(tables.Column(metric=best, header=best, step=None, best=best) for best in ("low", "high"))
+    marked = [[cell.is_best for cell in row.cells] for row in tables._mark_best(rows, columns)]
+    assert marked == [[True, False], [False, True]]
+
+
+def test_the_file_of_comparisons_has_the_corrected_p(tmp_path: Path) -> None:
+    contrasts = comparisons.contrast_all(load(write_sweep(tmp_path)[0]))
+    textforms.write_contrasts(contrasts, tmp_path)
+    written = list(csv.DictReader((tmp_path / "comparisons.csv").open()))
+    for row, contrast in zip(written, contrasts.found, strict=True):
+        assert int(row["num_pairs"]) == contrast.difference.num_pairs
+        assert row["p_adjusted"] == "" if contrast.p_adjusted is None else float(row["p_adjusted"]) == contrast.p_adjusted
+    assert any(c.p_adjusted is not None and c.p_adjusted > c.difference.p_value for c in contrasts.found)
+    assert any(c.difference.num_pairs != c.difference.num_seeds for c in contrasts.found)

@@ -16,6 +16,7 @@ from timbre_ray.data.clips import load_windows, read_clips, write_clips
 from timbre_ray.data.features import normalise_waveform
 from timbre_ray.evaluate import scorer
 from timbre_ray.evaluate.frechet import frechet_distance
+from timbre_ray.evaluate.ranking import rank
 from timbre_ray.evaluate.scorer import (
     ScoreRequest,
     _distances,
@@ -185,3 +186,28 @@ def test_recordings_that_were_damaged_before_they_were_read_spoil_no_score(
         score_clips(asked, store)
     request(store, solo)  # the next attempt publishes the recordings again
     assert score_clips(asked, store) == expected
+
+
+def test_each_score_is_of_its_own_prompt(tmp_path: Path) -> None:
+    """Three kinds of clips, so that no two prompts sound alike to the classifier."""
+    store, noise = Store(tmp_path), 0.1 * torch.randn(4, 40_960, generator=torch.Generator().manual_seed(0))
+    heard = {"solo": shipped("chinese_lute"), "duet": shipped("chinese_flute_v1"), "partner": noise}
+    audio = tuple((prompt, publish(store, "generate", prompt, {"clip": clips})) for prompt, clips in heard.items())
+    encoded = publish(store, "encode", "flute", {"train": heard["duet"], "held_out": heard["duet"]})
+    asked = ScoreRequest(
+        encode_key=encoded, audio=audio, partner="piano", target_class="chinese flute", embedders=("vggish",), num_clips=4
+    )
+    scores = score_clips(asked, store)
+    of, found = scores["confidences"], scores["metrics"]
+    assert rank("piano", of["duet"]) != rank("piano", of["partner"]), "or nothing is tested"
+    assert found["solo_target_confidence"] == of["solo"]["chinese flute"]
+    assert found["duet_target_confidence"] == of["duet"]["chinese flute"]
+    assert found["duet_partner_confidence"] == of["duet"]["piano"]
+    assert found["partner_confidence"] == of["partner"]["piano"]
+    assert (found["duet_partner_rank"], found["partner_rank"]) == tuple(rank("piano", of[p]) for p in ("duet", "partner"))
+
+
+def test_the_floor_hears_the_held_out_recordings(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    encoded = publish(store, "encode", "mixed", {"train": shipped("chinese_flute_v1"), "held_out": shipped("chinese_lute")})
+    assert compute_floor(encoded, "chinese flute", EvaluateSpec(num_clips=4), store)[1]["solo_target_confidence"] < 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,12 +41,22 @@ class Actors:
     sent: list[int] = dataclasses.field(default_factory=list)
     """The actor that each request went to."""
     now: float = 0.0
+    homeless: Callable[[int, float], bool] = lambda number, now: False
+    """Actor and time -> whether Ray looks for a node for it."""
+
+    def handles(self) -> list[Any]:
+        return [
+            SimpleNamespace(
+                score=SimpleNamespace(remote=self._of(number)), _actor_id=SimpleNamespace(hex=functools.partial(str, number))
+            )
+            for number in range(len(self.answers))
+        ]
+
+    def state(self, actor_id: str) -> dict[str, Any]:
+        return {"State": "RESTARTING" if self.homeless(int(actor_id), self.now) else "ALIVE"}
 
     def request(self, trial_id: str = "", while_waiting: Callable[[], None] = lambda: None) -> scoring.RemoteScore:
-        handles: list[Any] = [
-            SimpleNamespace(score=SimpleNamespace(remote=self._of(number))) for number in range(len(self.answers))
-        ]
-        return scoring.ScorerPool(handles).submitter(trial_id, while_waiting)("request")
+        return scoring.ScorerPool(self.handles()).submitter(trial_id, while_waiting)("request")
 
     def _of(self, number: int) -> Callable[[str, str], tuple[int, int]]:
         def remote(request: str, trial_id: str) -> tuple[int, int]:
@@ -77,6 +88,7 @@ def actors(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Actors]:
         made = Actors(answers=list(answers))
         monkeypatch.setattr(ray, "wait", made.wait)
         monkeypatch.setattr(ray, "get", made.get)
+        monkeypatch.setattr(ray._private.state, "actors", made.state)
         clock = SimpleNamespace(monotonic=lambda: made.now, sleep=lambda seconds: setattr(made, "now", made.now + seconds))
         monkeypatch.setattr(scoring, "time", clock)
         return made
@@ -103,6 +115,33 @@ def test_a_long_score_uses_up_no_patience(actors: Callable[..., Actors]) -> None
     """The actor worked for longer than an unreachable one is waited for; then its node goes."""
     pool = actors([*[NOTHING] * 500, unreachable(), SCORE], [SCORE])
     assert pool.request().result() == SCORE and pool.now > scoring.UNAVAILABLE_S and pool.sent == [0, 0]
+
+
+def test_a_request_that_kills_its_actor_each_time_fails_its_own_trial(actors: Callable[..., Actors]) -> None:
+    """Each time the actor was at it for a while, started again after Ray's own repetitions."""
+    deaths = [*[NOTHING] * 20, unreachable()] * 10
+    alone = actors(list(deaths))
+    with pytest.raises(ScoringFailedError, match="connection refused"):
+        alone.request().result()
+    assert alone.sent == [0] * (1 + scoring.MAX_RESENT)
+    pair = actors(list(deaths), list(deaths))
+    with pytest.raises(ScoringFailedError):
+        pair.request().result()
+    assert sorted(pair.sent) == [0] * (1 + scoring.MAX_RESENT) + [1] * (1 + scoring.MAX_RESENT)
+
+
+def test_who_waits_for_an_actor_without_a_place_gives_up_its_own(actors: Callable[..., Actors]) -> None:
+    alone = actors([NOTHING])
+    alone.homeless = lambda number, now: True
+    with pytest.raises(scoring.NoScorerError, match="10 min") as caught:
+        alone.request().result()
+    assert caught.value.preempted and scoring.NO_PLACE_S < alone.now <= scoring.NO_PLACE_S + 2 * scoring.PLACES_ASKED_EVERY_S
+    pair = actors([NOTHING], [*[NOTHING] * 10, SCORE])
+    pair.homeless = lambda number, now: number == 0
+    assert pair.request().result() == SCORE and pair.sent == [0, 1] and pair.now < 2 * scoring.PLACES_ASKED_EVERY_S
+    back = actors([*[NOTHING] * 1100, SCORE])
+    back.homeless = lambda number, now: not 540 < now < 620
+    assert back.request().result() == SCORE, "it had a place in between"
 
 
 def test_an_actor_that_is_dead_leaves_it_to_the_next(actors: Callable[..., Actors]) -> None:
@@ -152,8 +191,7 @@ def test_one_that_is_silent_for_long_is_asked_beside_the_next(actors: Callable[.
 
 def test_requests_of_a_trial_go_round(actors: Callable[..., Actors]) -> None:
     pool = actors([SCORE], [SCORE], [SCORE])
-    handles: list[Any] = [SimpleNamespace(score=SimpleNamespace(remote=pool._of(number))) for number in range(3)]
-    submit = scoring.ScorerPool(handles).submitter("\x01")
+    submit = scoring.ScorerPool(pool.handles()).submitter("\x01")
     assert [submit("request").result() for _ in range(4)] == [SCORE] * 4
     assert pool.sent == [1, 2, 0, 1]
 

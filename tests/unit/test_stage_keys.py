@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from timbre_ray import inputs, stage_keys, sweep
+from timbre_ray import identity, inputs, stage_keys, sweep
 from timbre_ray.report.results import point_in_force
 from timbre_ray.run_specs import RangeSpec, RunSpec
-from timbre_ray.specs import ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec, as_dict, digest
+from timbre_ray.specs import BackboneSpec, ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec, as_dict, digest
 from timbre_ray.stage_keys import StageKeys, unread_settings
 from timbre_ray.sweep import load_sweep
 
@@ -182,3 +182,39 @@ def test_a_teacher_that_hears_mixtures_reads_how_they_are_made() -> None:
     assert point_in_force({**trial, "point": point}) == {"dreambooth.mixture_gain_db": -3.0}
     trial["spec"]["teacher"]["epochs"] = 0
     assert point_in_force({**trial, "point": point}) == {}
+
+
+def test_another_version_of_a_stage_is_another_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a finished trial would be kept whose scores the code of today would not give."""
+    before = [trial.key for trial in load_sweep(DEMO).trials]
+    monkeypatch.setattr(sweep, "VERSIONS", {**sweep.VERSIONS, "score": sweep.VERSIONS["score"] + 1})
+    assert not {trial.key for trial in load_sweep(DEMO).trials} & set(before)
+
+
+def test_backbones_of_one_plan_share_no_encoding() -> None:
+    common: dict[Hashable, object] = {}
+    flute = ClipsSpec(path="mini:chinese_flute_v1")
+    keys = {
+        StageKeys(TrialSpec(clips=flute, backbone=BackboneSpec(dtype=dtype)), common=common).encode.key
+        for dtype in ("float32", "bfloat16")
+    }
+    assert len(keys) == 2
+
+
+def test_a_search_over_backbones_gives_each_its_own_identity(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: s\nbase: {clips: {path: 'mini:chinese_flute_v1'}}\n"
+        "search: {num_trials: 2, space: {backbone.dtype: {type: categorical, choices: [float32, bfloat16]}}}\n"
+    )
+    found = [load_sweep(path).suggested({"backbone.dtype": dtype}) for dtype in ("float32", "bfloat16")]
+    assert found[0].key != found[1].key
+    assert [trial.inputs.backbone for trial in found] == [identity.backbone_digest(trial.spec.backbone) for trial in found]
+
+
+def test_names_count_among_a_folders_files(tmp_path: Path) -> None:
+    for folder, names in (("one", ("a", "b")), ("other", ("b", "a"))):
+        (tmp_path / folder).mkdir()
+        for name, content in zip(names, ("first", "second"), strict=True):
+            (tmp_path / folder / name).write_text(content)
+    assert identity.folder_digest(tmp_path / "one") != identity.folder_digest(tmp_path / "other")

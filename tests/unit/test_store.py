@@ -317,3 +317,13 @@ def test_an_artifact_whose_manifest_is_damaged_hides_no_other(tmp_path):
         store.get_or_compute("encode", key, write_number, description={})
     (tmp_path / "artifacts" / "encode" / "a" / "artifact.json").write_bytes(b'{"stage\xff": "encode"}')
     assert [manifest["key"] for manifest in store.manifests()] == ["b"]
+
+
+def test_an_artifact_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
+    done, rename = [], os.rename
+    monkeypatch.setattr(artifact_files, "_fsync", lambda path: done.append(path.name))
+    monkeypatch.setattr(os, "rename", lambda a, b: (done.append("rename"), rename(a, b)))
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp" / "x").write_text("1")
+    artifact_files.publish(tmp_path / "tmp", tmp_path / "artifacts" / "stage" / "key")
+    assert done == ["x", "tmp", "rename", "stage", "artifacts"]

@@ -106,10 +106,10 @@ class Cluster:
     asked: list[str] = dataclasses.field(default_factory=list)
     drained: list[str] = dataclasses.field(default_factory=list)
 
-    def fault_here(self, worker: Worker, patience_s: float = 0.0) -> str | None:
+    def fault_here(self, worker: Worker, needs: unfit.Needs | None, patience_s: float = 0.0) -> str | None:
         return self.faults.pop(0) if len(self.faults) > 1 else self.faults[0]
 
-    def one_is_fit(self, node_ids: list[str], worker: Worker) -> bool:
+    def one_is_fit(self, node_ids: list[str], worker: Worker, needs: unfit.Needs | None) -> bool:
         self.asked = node_ids
         return self.fit and bool(node_ids)
 

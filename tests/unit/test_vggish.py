@@ -11,9 +11,10 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from tests.unit import test_scorer
 from tests.unit.score_keys import key_of_score
 from timbre_ray.cluster.baselines import baseline_key
-from timbre_ray.evaluate.scorer import ScoreRequest, embed_clips
+from timbre_ray.evaluate.scorer import ScoreRequest, embed_clips, score_clips
 from timbre_ray.identity import MINI, judges_digest
 from timbre_ray.models.vggish import VGGish, windows
 from timbre_ray.store import Store
@@ -125,3 +126,19 @@ def test_a_clip_shorter_than_a_window_is_an_error() -> None:
     assert windows(torch.zeros(1, 15_600)).shape == (1, 1, 96, 64)
     with pytest.raises(ValueError, match="needs at least 0.975 s"):
         windows(torch.zeros(1, 15_599))
+
+
+def test_its_features_are_flattened_as_torchvggishs_are() -> None:
+    """Published weights would be heard wrongly otherwise, and no shape would tell."""
+    torch.manual_seed(0)
+    model, window = VGGish(widths=(2, 3, 4, 4, 5, 5), hidden_dim=7, embed_dim=3).eval(), torch.randn(2, 96, 64)
+    features = model.features(window[:, None])
+    flat = features.transpose(1, 3).transpose(1, 2).contiguous().view(2, -1)  # torchvggish's own lines
+    assert torch.equal(model(window), model.embeddings(flat))
+
+
+def test_recordings_are_heard_by_the_same_weights_as_clips(tmp_path: Path, weights: Path) -> None:
+    """A target's own recordings, scored as if they had been generated, are at no distance from it."""
+    store, flute = Store(tmp_path / "store"), test_scorer.shipped("chinese_flute_v1")
+    asked = dataclasses.replace(test_scorer.request(store, flute), vggish=str(weights))
+    assert score_clips(asked, store)["metrics"]["fad_held_out"] == pytest.approx(0.0, abs=1e-2)

@@ -48,6 +48,13 @@ def test_a_process_that_goes_on_leaves_no_file(tmp_path: Path, timeout_s: float,
     assert not path.exists()
 
 
+def test_a_node_without_the_folder_of_results_tells_ray(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("no folder")
+    ended = watched(tmp_path / "results" / "hung" / "trial.txt", timeout_s=0.5, pause_s=100)
+    assert ended.returncode == 1 and "in stand_still" in ended.stderr
+    assert watched(tmp_path / "results" / "hung" / "trial.txt", timeout_s=30, pause_s=0.01).stdout == "went on\n"
+
+
 def test_a_time_out_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match=r"hang_timeout_s=0: must be above 0; leave it out"):
         RunSpec(hang_timeout_s=0)

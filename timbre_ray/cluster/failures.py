@@ -6,6 +6,7 @@ import re
 
 import ray.exceptions
 
+from timbre_ray.backbones import UnreachableWeightsError
 from timbre_ray.store import DamagedArtifactError
 
 #: Errors of the operating system that stay the same however often one tries.
@@ -44,7 +45,7 @@ def is_transient(error: BaseException) -> bool:
         return True
     if isinstance(root, OSError):
         return not isinstance(root, _LASTING_OS_ERRORS)
-    return _is_gpu_out_of_memory(root) or isinstance(root, MemoryError | ray.exceptions.RayError)
+    return _is_of_the_gpu(root) or isinstance(root, UnreachableWeightsError | MemoryError | ray.exceptions.RayError)
 
 
 def describe(error: BaseException, *, stage: str) -> dict[str, str]:
@@ -54,6 +55,11 @@ def describe(error: BaseException, *, stage: str) -> dict[str, str]:
     if _is_gpu_out_of_memory(root):
         message += " `timbre-ray doctor SWEEP` says what a trial needs and which settings need less."
     return {"type": type(root).__name__, "message": message, "stage": where}
+
+
+def _is_of_the_gpu(error: BaseException) -> bool:
+    """Out of memory, or broken (``CUDA error: ...``): a process of its own, on another GPU perhaps, may do better."""
+    return _is_gpu_out_of_memory(error) or type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
 
 
 def _is_gpu_out_of_memory(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ class Worker:
     """Where a function runs: what a worker process needs to know of the run's settings."""
 
     store_root: Path
-    """Absolute, on a disk that every node sees; with ``remote_url`` a cache on each node's own."""
+    """Absolute, on a disk that every node sees; with ``remote_url`` a cache on each node's own, where ``~`` is its user's."""
     device: str
     """``cpu``, ``cuda`` or ``auto``."""
     threads: int
@@ -49,6 +49,12 @@ class Worker:
         return Store(self.store_root, remote, patience_s=self.patience_s)
 
     def ledger(self, folder: Path) -> Ledger:
+        """folder: the driver's. Behind a URL a node where it cannot be made keeps its copy of the records in its cache."""
+        if self.remote_url:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError:
+                folder = self.store_root.expanduser() / "results" / folder.name
         return Ledger.of(folder, self.remote_url, patience_s=self.patience_s)
 
 

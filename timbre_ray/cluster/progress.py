@@ -16,6 +16,7 @@ from ray import cloudpickle
 from ray.tune import Callback
 
 from timbre_ray.cluster.failures import describe, root_of
+from timbre_ray.cluster.scoring import NoScorerError
 from timbre_ray.cluster.trainable import LASTING_FAILURE, TrialContext, planned_record
 from timbre_ray.cluster.unfit import UnfitNodeError
 from timbre_ray.stage_keys import StageKeys
@@ -28,9 +29,9 @@ AT_ONCE = "finds its weights"
 """The way of a trial whose training the store has, or another trial does: until more is known it takes no time."""
 NUM_LATEST = 4
 """Trials of a kind whose mean is expected of the next."""
-
-
 ANY: Kind = ("", "trains")
+IDLE_S = 5 * 60.0
+"""Without any trial that runs, before the user is told."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -188,13 +189,27 @@ def _rest(mean: float | None, spent: float) -> float | None:
 class SweepCallback(Callback):
     """Keeps the board, stops useless retries, and writes the ledger records that a dead or stopped worker cannot write."""
 
-    def __init__(self, *, context: TrialContext, board: Board, check_alone: Callable[[], None] = lambda: None) -> None:
-        """check_alone: raises once another driver has taken the sweep over."""
-        self._context, self._board, self._check_alone = context, board, check_alone
+    def __init__(
+        self, *, context: TrialContext, board: Board, check_alone: Callable[[], None] = lambda: None,
+        why_idle: Callable[[], str] = lambda: "",
+    ) -> None:  # fmt: skip
+        """check_alone: raises once another driver has taken the sweep over; why_idle: what to tell where no trial starts."""
+        self._context, self._board, self._check_alone, self._why_idle = context, board, check_alone, why_idle
+        self._busy_at = time.monotonic()
         self._ledger = context.worker.ledger(context.ledger_folder)
+        self._stopped_early: list[PlannedTrial] = []
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._check_alone()
+        self._tell_if_idle()
+
+    def _tell_if_idle(self) -> None:
+        """Ray waits for ever, and without a word, for a place that there is not."""
+        if self._board.count("running") or not self._board.num_waiting:
+            self._busy_at = time.monotonic()
+        elif time.monotonic() - self._busy_at > IDLE_S:
+            self._busy_at = time.monotonic()
+            self._board.notice(f"no trial has run for {IDLE_S / 60:.0f} min: {self._why_idle()}")
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._board.start(trial.trial_id, self._planned(trial).trial_id, time.time())
@@ -207,7 +222,8 @@ class SweepCallback(Callback):
             self._board.report(trial.trial_id, {name: result[name] for name in names})
             if result.get("done"):  # ASHA ended the trial: what it has measured so far is its result
                 self._finish(trial, "stopped early")
-                self._drop_checkpoint(self._planned(trial))
+                self._stopped_early.append(self._planned(trial))
+                self._drop_checkpoint(self._stopped_early[-1])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         row, record = self._board.rows.get(trial.trial_id), self._ledger.trial(self._planned(trial).trial_id)
@@ -219,17 +235,25 @@ class SweepCallback(Callback):
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = _raised(trial)
         left = root_of(error) if error else None
-        if isinstance(left, UnfitNodeError):
+        if isinstance(left, UnfitNodeError | NoScorerError):
             self._board.notice(str(left))
         self._board.retry(trial.trial_id, self._planned(trial).trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         planned = self._planned(trial)
         record = self._ledger.trial(planned.trial_id)
-        if record is None or record["status"] != "failed" or record["trial_key"] != planned.key:
+        known = record["status"] if record and record["trial_key"] == planned.key else None
+        if known == "finished":  # its worker died, or the driver failed to note it, after that
+            self._finish(trial, "finished")
+            return _lighten(trial)
+        if known != "failed":
             record = self._write_death(trial, record)
         self._board.end(trial.trial_id, planned.trial_id, "failed", time.time(), error_text(record["error"]))
         _lighten(trial)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        for planned in self._stopped_early:  # once more: a checkpoint may have been on its way when the trial was stopped
+            self._drop_checkpoint(planned)
 
     def _planned(self, trial: Any) -> PlannedTrial:
         return self._context.plan(trial.config)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
+import math
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -30,6 +32,10 @@ QUIET_ENVIRONMENT = {
 
 START_TRIES = 3
 REACH_TIMEOUT_S = 5.0
+#: No sweep has more trials at once; what asks for nothing fits without end.
+MOST_SLOTS = 10_000
+#: Nodes in a message.
+MOST_NAMED = 8
 
 Resources = Mapping[str, float]
 NOTHING = Startable()
@@ -115,10 +121,21 @@ class InfeasibleError(ValueError):
     """The cluster does not have what ``run.resources`` asks for."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a sweep fits on a cluster."""
+
+    slots: int
+    """Trials at once, beside the scorers."""
+    scorers: tuple[int | None, ...]
+    """The node that each had best be on, so that they take the room of as few trials as can be: its place among those that were
+    given; None for one that is to be started, and where scorers take nothing."""
+
+
 def check_feasible(
     *, train: Resources, score: Resources, num_scorers: int, nodes: Sequence[Resources], startable: Startable = NOTHING
-) -> int:
-    """Raises InfeasibleError naming what is missing; returns how many trials fit at once beside the scorers.
+) -> Layout:
+    """Raises InfeasibleError naming what is missing.
 
     nodes: the resources of each living node, in the words of a sweep (cpu, gpu, ...).
     startable: what the autoscaler may add to them.
@@ -127,26 +144,39 @@ def check_feasible(
     for part, wanted in (("train", train), ("score", score)):
         if not any(fits(wanted, kind) for kind in kinds):
             raise InfeasibleError(_missing(part, wanted, nodes, startable))
-    room = _Room(nodes, startable)
+    room, scorers = _Room(nodes, startable), []
     for number in range(num_scorers):
-        if not room.place(score):
+        place = room.place(score, beside=train)
+        if place is None:
             raise InfeasibleError(
                 f"run.num_scorers={num_scorers}: the cluster has room for {number} of {_words(score)}. Use fewer."
             )
+        scorers.append(place if any(score.values()) and place < len(nodes) else None)
     slots = 0
-    while slots < 10_000 and room.place(train):
+    while slots < MOST_SLOTS and room.place(train) is not None:
         slots += 1
     if not slots:
         raise InfeasibleError(
             f"run.resources: after {num_scorers} scorer(s) of {_words(score)} no node has {_words(train)} left for a trial. "
             "Lower run.num_scorers or run.resources.score."
         )
-    return slots
+    return Layout(slots=slots, scorers=tuple(scorers))
 
 
-def living_nodes() -> list[dict[str, float]]:
-    """The resources of each living node, named as in a sweep: Ray's CPU and GPU are cpu and gpu."""
-    return [in_words_of_a_sweep(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+def living_nodes() -> dict[str, dict[str, float]]:
+    """Ray's id of each living node, and its resources, named as in a sweep: Ray's CPU and GPU are cpu and gpu."""
+    return {node["NodeID"]: in_words_of_a_sweep(node["Resources"]) for node in ray.nodes() if node["Alive"]}
+
+
+def what_is_free(train: Resources) -> str:
+    """Where no trial finds a place: what one asks for, and what each node has left."""
+    free = ray._private.state.available_resources_per_node().values()
+    nodes = [f"{node.get('CPU', 0):g} cpu + {node.get('GPU', 0):g} gpu" for node in free]
+    most = "; ".join(nodes[:MOST_NAMED]) + ("; ..." if len(nodes) > MOST_NAMED else "")
+    return (
+        f"a trial asks for {_words(train)} of one node (run.resources.train), and the nodes have free: {most or 'nothing'}. "
+        "`ray status` says what the cluster waits for"
+    )
 
 
 def as_ray_options(resources: Resources) -> dict[str, Any]:
@@ -159,6 +189,12 @@ def fits(wanted: Resources, node: Resources) -> bool:
     return all(node.get(name, 0) >= amount for name, amount in wanted.items())
 
 
+def times(wanted: Resources, node: Resources) -> int:
+    """How often it fits at once."""
+    each = [math.floor(node.get(name, 0) / amount + 1e-9) for name, amount in wanted.items() if amount > 0]
+    return max(0, min(each, default=MOST_SLOTS))
+
+
 class _Room:
     """What is free while scorers and trials are placed; a node is started where no free one has room."""
 
@@ -167,24 +203,40 @@ class _Room:
         self._left, self._counts = startable.num_nodes, [kind.count for kind in startable.types]
         self._types = startable.types
 
-    def place(self, wanted: Resources) -> bool:
-        node = next((n for n in self._free if fits(wanted, n)), None)
-        if node is None:
-            node = self._start(wanted)
-        if node is None:
-            return False
-        for name, amount in wanted.items():
-            node[name] = node.get(name, 0) - amount
-        return True
+    def place(self, wanted: Resources, beside: Resources | None = None) -> int | None:
+        """The node's number; those that are started follow the others. None where nothing has room.
 
-    def _start(self, wanted: Resources) -> dict[str, float] | None:
-        number = next((i for i, kind in enumerate(self._types) if self._counts[i] and fits(wanted, kind.resources)), None)
-        if number is None or not self._left:
+        beside: what the node is to keep room for: the one that loses the least of it is taken, and of those the one that had the
+        least.
+        """
+
+        def cost(node: Resources) -> tuple[int, int]:
+            if beside is None:
+                return 0, 0
+            before = times(beside, node)
+            return before - times(beside, _less(node, wanted)), before
+
+        fitting = [number for number, node in enumerate(self._free) if fits(wanted, node)]
+        number = min(fitting, key=lambda number: cost(self._free[number]), default=None)
+        if number is None:
+            number = self._start(wanted, cost)
+        if number is not None:
+            self._free[number] = _less(self._free[number], wanted)
+        return number
+
+    def _start(self, wanted: Resources, cost: Callable[[Resources], tuple[int, int]]) -> int | None:
+        fitting = [i for i, kind in enumerate(self._types) if self._counts[i] and fits(wanted, kind.resources)]
+        if not fitting or not self._left:
             return None
+        kind = min(fitting, key=lambda i: cost(self._types[i].resources))
         self._left -= 1
-        self._counts[number] -= 1
-        self._free.append(dict(self._types[number].resources))
-        return self._free[-1]
+        self._counts[kind] -= 1
+        self._free.append(dict(self._types[kind].resources))
+        return len(self._free) - 1
+
+
+def _less(node: Resources, taken: Resources) -> dict[str, float]:
+    return {**node, **{name: node.get(name, 0) - amount for name, amount in taken.items()}}
 
 
 def _missing(part: str, wanted: Resources, nodes: Sequence[Resources], startable: Startable) -> str:

@@ -29,6 +29,7 @@ from timbre_ray.cluster.resources import (
     credentials_kept_back,
     living_nodes,
     ray_session,
+    what_is_free,
 )
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import GridPlan, SearchPlan, tune_config
@@ -38,7 +39,8 @@ from timbre_ray.cluster.unfit import departures
 from timbre_ray.companions import companions
 from timbre_ray.ledger import Difference, Ledger, common_partner
 from timbre_ray.object_storage import folder_of, is_url
-from timbre_ray.remote_tier import local_root, open_store
+from timbre_ray.remote_tier import cache_of, local_root, open_store
+from timbre_ray.run_specs import RunSpec
 from timbre_ray.search_history import SearchHistory, history_of
 from timbre_ray.shared_disk import SharedDisk
 from timbre_ray.sole_driver import alone
@@ -174,16 +176,16 @@ def _run_on_ray(
     console: Console, address: str | None, check_alone: Callable[[], None],
 ) -> Outcome:  # fmt: skip
     run = sweep.run
-    slots = check_feasible(
-        train=run.resources.train, score=run.resources.score, num_scorers=run.num_scorers, nodes=living_nodes(),
+    nodes = living_nodes()
+    layout = check_feasible(
+        train=run.resources.train, score=run.resources.score, num_scorers=run.num_scorers, nodes=list(nodes.values()),
         startable=startable_nodes() if address else NOTHING,
     )  # fmt: skip
     remote_url = run.storage if is_url(run.storage) else None
     disks = _checked_disks(sweep, results, console) if address and not remote_url else ()
     device = device_of_a_trial(run.device, run.resources.train)
-    root = local_root(run.storage, run.cache).resolve()
     worker = Worker(
-        store_root=root, device=device, threads=run.threads, disks=disks, remote_url=remote_url,
+        store_root=_root(run), device=device, threads=run.threads, disks=disks, remote_url=remote_url,
         patience_s=run.storage_patience_s, resources=run.resources.train,
         driver_node=ray.get_runtime_context().get_node_id() if address else "",
     )  # fmt: skip
@@ -193,8 +195,9 @@ def _run_on_ray(
     scorers = ScorerPool.start(
         num_scorers=run.num_scorers, resources=run.resources.score, worker=scorer, functions=functions,
         hang_timeout_s=run.hang_timeout_s, hung_folder=results / HUNG_FOLDER,
+        nodes=[None if place is None else list(nodes)[place] for place in layout.scorers],
     )  # fmt: skip
-    concurrency = min(slots, run.max_concurrent or slots)
+    concurrency = min(layout.slots, run.max_concurrent or layout.slots)
     stored = ahead.stored(todo.trials, worker.store())
     lacking = [trial for trial in todo.trials if trial.trial_id not in stored]
     along = companions(lacking, at_once=run.train_together, slots=concurrency)
@@ -213,9 +216,12 @@ def _run_on_ray(
         )  # fmt: skip
         if todo.num_trials:
             with credentials_kept_back(), Display(board, console, title=sweep.name):
-                keeper, left_before = SweepCallback(context=context, board=board, check_alone=check_alone), departures()
+                left_before, keeper = departures(), SweepCallback(
+                    context=context, board=board, check_alone=check_alone,
+                    why_idle=functools.partial(what_is_free, run.resources.train),
+                )  # fmt: skip
                 _fit(
-                    sweep, todo=todo, context=context, callbacks=[keeper, baselines], board=board, slots=slots,
+                    sweep, todo=todo, context=context, callbacks=[keeper, baselines], board=board, slots=layout.slots,
                     scratch=results / ".tune",
                 )  # fmt: skip
                 for told in departures():
@@ -225,6 +231,14 @@ def _run_on_ray(
     finally:
         scorers.stop()
     return _outcome(board, results=results, failed_floors=failed_floors)
+
+
+def _root(run: RunSpec) -> Path:
+    """The folder that nodes work in; behind a URL below the home of each node's own user, if ``run.cache`` has it there."""
+    if not is_url(run.storage):
+        return local_root(run.storage).resolve()
+    root = cache_of(run.storage, run.cache)
+    return root if run.cache.startswith("~") else root.resolve()
 
 
 def _checked_disks(sweep: Sweep, results: Path, console: Console) -> tuple[SharedDisk, ...]:

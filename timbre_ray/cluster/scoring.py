@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import dataclasses
 import functools
 import itertools
 import os
@@ -14,6 +16,7 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from timbre_ray.cluster.failures import ScoringFailedError
 from timbre_ray.cluster.functions import Functions, Worker
@@ -25,16 +28,22 @@ from timbre_ray.shared_disk import DiskNotSharedError
 from timbre_ray.specs import TrialSpec
 from timbre_ray.store import Store
 
-#: A scorer that dies (killed, out of memory, its node gone) is started again, however often, and repeats the request it held; one
-#: that kills it at each of so many repetitions fails its own trial alone.
+#: A scorer that dies (killed, out of memory, its node gone) is started again, however often, and repeats the requests it held so
+#: many times by itself.
 MAX_RETRIES = 3
+#: So many times a trial then sends the request once more; one at which the scorer died each time goes to the next scorer, and
+#: after the last fails its trial.
+MAX_RESENT = 2
 
 #: How long a trial waits for an actor that cannot be reached, and how often it asks.
 UNAVAILABLE_S, RESENT_AFTER_S = 120.0, 2.0
 #: How long it waits for an actor that is there and answers nothing (it hangs, or has much to do) before it asks the next one too.
 SILENT_S = 30 * 60.0
-#: How often it looks up while it waits for a score.
-LOOKED_UP_EVERY_S = 1.0
+#: How often it looks up while it waits for a score, and how often it then asks Ray where the actors are.
+LOOKED_UP_EVERY_S, PLACES_ASKED_EVERY_S = 1.0, 60.0
+#: How long it waits for actors that find no place, before it gives up its own: trials that fill the cluster, and wait for a
+#: scorer whose node is gone, would wait for ever.
+NO_PLACE_S = 10 * 60.0
 
 
 class Scorer:
@@ -76,13 +85,47 @@ def _ending_if_unfit(worker: Worker) -> Iterator[None]:
         os._exit(1)
 
 
+class NoScorerError(ray.exceptions.RayActorError):
+    """No evaluation actor has a place, perhaps because this trial has it. To Tune it is a preempted actor, which counts as no
+    failure: the trial goes on later, and what it gives up is free for the actor."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ask:
+    """A request and the actor that it may be sent to."""
+
+    actor: ActorHandle
+    send: Callable[[ActorHandle], ray.ObjectRef]
+
+    def __call__(self) -> ray.ObjectRef:
+        return self.send(self.actor)
+
+    def has_place(self) -> bool:
+        """False while Ray looks for a node for the actor."""
+        found = ray._private.state.actors(self.actor._actor_id.hex())
+        return found.get("State") not in ("RESTARTING", "PENDING_CREATION")
+
+
+@dataclasses.dataclass
+class _Sent:
+    ask: Ask
+    since: float
+
+
 class RemoteScore:
     """A score under way: stages.Pending over the actors that may compute it, of which the first is asked."""
 
-    def __init__(self, asks: Sequence[Callable[[], ray.ObjectRef]], while_waiting: Callable[[], None] = lambda: None) -> None:
-        """asks: sends the request to one actor each, the first of them at once."""
+    def __init__(
+        self, asks: Sequence[Ask], while_waiting: Callable[[], None] = lambda: None, *, holds_a_place: bool = False
+    ) -> None:
+        """asks: to one actor each; the first is sent at once. holds_a_place: of the cluster, which the actors may lack."""
         first, *self._others = asks
-        self._while_waiting, self._asked = while_waiting, {first(): first}
+        self._while_waiting, self._holds_a_place = while_waiting, holds_a_place
+        self._asked: dict[ray.ObjectRef, _Sent] = {}
+        self._resent = collections.Counter[Ask]()
+        """After the actor had been at it, and died."""
+        self._places_asked, self._without_place = time.monotonic(), 0.0
+        self._send(first)
 
     def done(self) -> bool:
         ready, _ = ray.wait(list(self._asked), timeout=0)
@@ -93,7 +136,7 @@ class RemoteScore:
 
         An actor whose node is gone answers nothing until Ray has noticed and started it elsewhere, for longer than Ray's own
         retries last: the request is sent again. One that is gone for good, or silent for long, leaves it to the next. Scores are
-        artifacts, so that one is not computed twice. What ``while_waiting`` raises goes on.
+        artifacts, so that one is not computed twice. What ``while_waiting`` raises goes on. Raises NoScorerError.
         """
         deadline, asked = time.monotonic() + UNAVAILABLE_S, time.monotonic()
         while True:
@@ -102,18 +145,21 @@ class RemoteScore:
                 self._while_waiting()
                 now = time.monotonic()
                 deadline = now + UNAVAILABLE_S  # the actor is at work: a long score uses up no patience
-                if now - asked > SILENT_S and self._ask_another():
+                if (now - asked > SILENT_S or self._lacks_place(now)) and self._ask_another():
                     asked = now
                 continue
             try:
                 return ray.get(ready[0])
             except (ray.exceptions.RayTaskError, ray.exceptions.RayActorError) as error:
-                ask, failure = self._asked.pop(ready[0]), error
+                sent, failure = self._asked.pop(ready[0]), error
             if not _is_of_the_actor(failure):
                 raise ScoringFailedError(_cause(failure)) from None
-            if isinstance(failure, ray.exceptions.ActorUnavailableError) and time.monotonic() <= deadline:
+            if time.monotonic() - sent.since > RESENT_AFTER_S:
+                self._resent[sent.ask] += 1
+            patient = time.monotonic() <= deadline and self._resent[sent.ask] <= MAX_RESENT
+            if isinstance(failure, ray.exceptions.ActorUnavailableError) and patient:
                 time.sleep(RESENT_AFTER_S)
-                self._asked[ask()] = ask
+                self._send(sent.ask)
             elif self._ask_another():
                 deadline, asked = time.monotonic() + UNAVAILABLE_S, time.monotonic()
             elif not self._asked:
@@ -123,9 +169,33 @@ class RemoteScore:
         """False where every actor was asked. Those that are silent may still be the first to answer."""
         if not self._others:
             return False
-        ask = self._others.pop(0)
-        self._asked[ask()] = ask
+        self._send(self._others.pop(0))
         return True
+
+    def _send(self, ask: Ask) -> None:
+        self._asked[ask()] = _Sent(ask, time.monotonic())
+
+    def _lacks_place(self, now: float) -> bool:
+        """True where Ray looks for a node for every actor that is asked. Raises NoScorerError where it has for long."""
+        if not self._holds_a_place or now - self._places_asked < PLACES_ASKED_EVERY_S:
+            return False
+        waited, self._places_asked = now - self._places_asked, now
+        if any(sent.ask.has_place() for sent in self._asked.values()):
+            self._without_place = 0.0
+            return False
+        self._without_place += waited
+        if self._without_place > NO_PLACE_S and not self._others:
+            raise NoScorerError(
+                error_msg=f"no evaluation actor has had a place for {NO_PLACE_S / 60:.0f} min (run.resources.score, "
+                "run.num_scorers): trials that wait for scores give theirs up, and go on later",
+                preempted=True,
+            )
+        return True
+
+
+def _best_on(node: str) -> NodeAffinitySchedulingStrategy:
+    """There as long as it has room, else anywhere."""
+    return NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
 
 
 def _is_of_the_actor(error: ray.exceptions.RayError) -> bool:
@@ -147,16 +217,20 @@ class ScorerPool:
     @classmethod
     def start(
         cls, *, num_scorers: int, resources: Mapping[str, float], worker: Worker, functions: Functions,
-        hang_timeout_s: float | None, hung_folder: Path,
+        hang_timeout_s: float | None, hung_folder: Path, nodes: Sequence[str | None] = (),
     ) -> ScorerPool:  # fmt: skip
         """The actors prepare themselves while the first trial is on its way to its first score.
 
-        hang_timeout_s: of ``run``; hung_folder: where a scorer that stood still leaves its stack.
+        hang_timeout_s: of ``run``; hung_folder: where a scorer that stood still leaves its stack; nodes: Ray's ids of those that
+        the actors had best be on, where Ray is not to choose.
         """
-        actor = ray.remote(Scorer).options(max_restarts=-1, max_task_retries=MAX_RETRIES, **as_ray_options(resources))
-        stacks = [hung_folder / f"scorer-{number}.txt" for number in range(num_scorers)]
-        watchdogs = [functools.partial(Watchdog, timeout_s=hang_timeout_s, stack_file=stack) for stack in stacks]
-        actors = [actor.remote(worker=worker, score=functions.score, watchdog=watchdog) for watchdog in watchdogs]
+        options = {"max_restarts": -1, "max_task_retries": MAX_RETRIES, **as_ray_options(resources)}
+        actors = []
+        for number, node in zip(range(num_scorers), nodes or [None] * num_scorers, strict=True):
+            stack = hung_folder / f"scorer-{number}.txt"
+            actor = ray.remote(Scorer).options(**options, **({"scheduling_strategy": _best_on(node)} if node else {}))
+            watchdog = functools.partial(Watchdog, timeout_s=hang_timeout_s, stack_file=stack)
+            actors.append(actor.remote(worker=worker, score=functions.score, watchdog=watchdog))
         for one in actors:
             one.prepare.remote(functions.prepare_scoring)  # nobody waits: what is wrong with it, a score will say
         return cls(actors)
@@ -169,7 +243,8 @@ class ScorerPool:
         turn = itertools.count(sum(trial_id.encode()))
 
         def submit(request: Any) -> RemoteScore:
-            return RemoteScore(self._asks(next(turn), lambda actor: actor.score.remote(request, trial_id)), while_waiting)
+            asks = self._asks(next(turn), lambda actor: actor.score.remote(request, trial_id))
+            return RemoteScore(asks, while_waiting, holds_a_place=True)
 
         return submit
 
@@ -180,10 +255,10 @@ class ScorerPool:
         asks = self._asks(sum(target.encode()), lambda actor: actor.baseline.remote(compute, spec, target, key, ledger))
         return RemoteScore(asks)
 
-    def _asks(self, turn: int, ask: Callable[[ActorHandle], ray.ObjectRef]) -> list[Callable[[], ray.ObjectRef]]:
+    def _asks(self, turn: int, send: Callable[[ActorHandle], ray.ObjectRef]) -> list[Ask]:
         """The same request to every actor, beginning with the one whose turn it is."""
         first = turn % len(self._actors)
-        return [functools.partial(ask, actor) for actor in (*self._actors[first:], *self._actors[:first])]
+        return [Ask(actor, send) for actor in (*self._actors[first:], *self._actors[:first])]
 
     def stop(self) -> None:
         for actor in self._actors:

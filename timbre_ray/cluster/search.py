@@ -62,13 +62,37 @@ class FailingOptunaSearch(OptunaSearch):
     """OptunaSearch in which an objective that is NaN, infinite or missing ends the Optuna trial as FAIL.
 
     Ray's own leaves such a trial RUNNING for ever: it would be drawn upon by the sampler and never closed.
+
+    A point that is drawn while the same one runs is held back until that has ended: two trials of one name would write over each
+    other's record, and the second then takes no time.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._running: dict[str, dict[str, Any]] = {}
+        self._held: tuple[str, dict[str, Any]] | None = None
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        if self._held is None:
+            point = super().suggest(trial_id)
+            if not isinstance(point, dict):
+                return point
+        else:
+            first, point = self._held
+            self._ot_trials[trial_id] = self._ot_trials.pop(first)  # Tune asks under another name each time
+        is_twin = point in self._running.values()
+        self._held = (trial_id, point) if is_twin else None
+        if is_twin:
+            return None
+        self._running[trial_id] = point
+        return point
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if self._is_measured(result):
             super().on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._running.pop(trial_id, None)
         if not self._is_measured(result or {}):
             result, error = None, True
         super().on_trial_complete(trial_id, result=result, error=error)

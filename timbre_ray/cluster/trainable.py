@@ -20,7 +20,7 @@ from ray import tune
 from timbre_ray.cluster.failures import describe, is_transient
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.notice import NOTICE, LeavesWhenTold
-from timbre_ray.cluster.scoring import ScorerPool
+from timbre_ray.cluster.scoring import NoScorerError, ScorerPool
 from timbre_ray.cluster.unfit import UnfitNodeError, leaving_if_unfit
 from timbre_ray.cluster.watchdog import Watchdog
 from timbre_ray.leaving import Leaving
@@ -93,7 +93,7 @@ def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
         return
     watchdog = Watchdog(timeout_s=context.hang_timeout_s, stack_file=context.stack_file(trial.trial_id))
     try:
-        with leaving_if_unfit(worker):
+        with leaving_if_unfit(worker, trial):
             with store.attributed_to(trial.trial_id), watchdog, NOTICE.watched():
                 if trial.inputs is not None:
                     check = functools.partial(trial.inputs.check, trial.spec)
@@ -104,7 +104,7 @@ def run_planned_trial(config: dict[str, Any], *, context: TrialContext) -> None:
             recorder.finish(store)
     except Leaving as leaving:  # its record says "running", and the next start goes on with it
         raise ray.exceptions.RayActorError(error_msg=f"told to leave: {leaving}", preempted=True) from None
-    except UnfitNodeError:
+    except (UnfitNodeError, NoScorerError):
         raise
     except Exception as error:
         recorder.fail(error, store)

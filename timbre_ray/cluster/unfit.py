@@ -11,6 +11,7 @@ the node leaves once all have started: meanwhile the trial that failed holds its
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import random
@@ -24,15 +25,18 @@ from typing import Any
 import ray
 import ray.exceptions
 
+from timbre_ray.backbones import UnreachableWeightsError, pipeline_at_hand
 from timbre_ray.cluster.autoscaling import HEAD, in_words_of_a_sweep
 from timbre_ray.cluster.functions import NoGpuError, Worker, check_gpu
 from timbre_ray.cluster.notice import GRACE_S, draining_nodes
 from timbre_ray.cluster.resources import fits
 from timbre_ray.cluster.spot import drain_own_node
 from timbre_ray.cluster.storage_probe import ask_node
+from timbre_ray.inputs import OtherInputsError
 from timbre_ray.leaving import Leaving
 from timbre_ray.patience import patiently
 from timbre_ray.shared_disk import DiskNotSharedError
+from timbre_ray.sweep import PlannedTrial
 
 #: Of the other nodes, drawn at random: where as many as that fail too, the fault is hardly this node's.
 MOST_ASKED = 8
@@ -53,32 +57,53 @@ class UnfitNodeError(ray.exceptions.RayActorError):
     message is for the user: the node, what is wrong there and the remedy."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a trial needs of a node beside its disks and its GPU."""
+
+    trial: PlannedTrial
+    weights: bool
+    """Also that the backbone lies there already: one that fails because it cannot fetch it must have a stand-in that need not."""
+
+    def check(self) -> None:
+        """Raises OtherInputsError, or UnreachableWeightsError."""
+        spec = self.trial.spec
+        if self.trial.inputs is not None:
+            self.trial.inputs.check(spec)
+        if self.weights and pipeline_at_hand(spec.backbone) is None:
+            raise UnreachableWeightsError(
+                f"node {socket.gethostname()}: backbone.name={spec.backbone.name!r} does not lie there, and the hub does not "
+                "bring it. Copy it to that node's hub cache (HF_HOME), or give it a way to the hub"
+            )
+
+
 @contextlib.contextmanager
-def leaving_if_unfit(worker: Worker) -> Iterator[None]:
-    """An error within becomes an UnfitNodeError if it is the fault of this node alone."""
+def leaving_if_unfit(worker: Worker, trial: PlannedTrial | None = None) -> Iterator[None]:
+    """An error within becomes an UnfitNodeError if it is the fault of this node alone. trial: whose recordings and weights are
+    needed for what is done within."""
     try:
         yield
     except Leaving:
         raise
-    except Exception:
-        told = None
+    except Exception as error:
+        told, needs = None, None if trial is None else Needs(trial=trial, weights=isinstance(error, UnreachableWeightsError))
         with contextlib.suppress(Exception):  # a control plane that does not answer: the error itself counts
-            told = leave_if_unfit(worker)
+            told = leave_if_unfit(worker, needs)
         if told is None:
             raise
         raise UnfitNodeError(error_msg=told, preempted=True) from None
 
 
-def leave_if_unfit(worker: Worker) -> str | None:
+def leave_if_unfit(worker: Worker, needs: Needs | None = None) -> str | None:
     """Has this node drained if it cannot work and another can; returns what to tell the user if so."""
-    if not worker.driver_node or fault_here(worker) is None:
+    if not worker.driver_node or fault_here(worker, needs) is None:
         return None
     own = ray.get_runtime_context().get_node_id()
     nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
     others = stand_ins(own, nodes, worker=worker, draining=draining_nodes())
-    if not _one_is_fit(others, worker):
+    if not _one_is_fit(others, worker, needs):
         return None
-    fault = fault_here(worker, patience_s=worker.patience_s)  # again: a server that is back serves this node, too
+    fault = fault_here(worker, needs, patience_s=worker.patience_s)  # again: a server that is back serves this node, too
     if fault is None or not _all_have_started(own):
         return None
     message = (
@@ -88,8 +113,9 @@ def leave_if_unfit(worker: Worker) -> str | None:
     return message if drain_own_node(GRACE_S, message) is None else None
 
 
-def fault_here(worker: Worker, patience_s: float = 0.0) -> str | None:
-    """Runs on any node: why nothing of this sweep can work there, in words with the remedy; None if it can.
+def fault_here(worker: Worker, needs: Needs | None = None, patience_s: float = 0.0) -> str | None:
+    """Runs on any node: why nothing of this sweep, or not what ``needs`` says, can work there, in words with the remedy; None if
+    it can.
 
     patience_s: for how long a disk is waited for that fails in a way that may pass.
     """
@@ -102,11 +128,14 @@ def fault_here(worker: Worker, patience_s: float = 0.0) -> str | None:
                 if error.errno not in _FULL:  # what is one folder on all nodes is full on all of them
                     raise disk.not_shared(f"cannot write there ({error.strerror or error})") from None
         if worker.remote_url:
-            worker.store_root.mkdir(parents=True, exist_ok=True)
-            _write(worker.store_root, patience_s)
+            root = worker.store_root.expanduser()
+            root.mkdir(parents=True, exist_ok=True)
+            _write(root, patience_s)
         if worker.device == "cuda":
             check_gpu()
-    except (DiskNotSharedError, NoGpuError) as error:
+        if needs is not None:
+            needs.check()
+    except (DiskNotSharedError, NoGpuError, OtherInputsError, UnreachableWeightsError) as error:
         return str(error)
     except OSError as error:
         return (
@@ -156,9 +185,9 @@ def _all_have_started(own: str) -> bool:
     return True
 
 
-def _one_is_fit(node_ids: Sequence[str], worker: Worker) -> bool:
+def _one_is_fit(node_ids: Sequence[str], worker: Worker, needs: Needs | None) -> bool:
     task, deadline = ray.remote(fault_here), time.monotonic() + ANSWER_TIMEOUT_S
-    waiting = [ask_node(task, node_id, worker) for node_id in random.sample(node_ids, min(len(node_ids), MOST_ASKED))]
+    waiting = [ask_node(task, node_id, worker, needs) for node_id in random.sample(node_ids, min(len(node_ids), MOST_ASKED))]
     while waiting:
         ready, waiting = ray.wait(waiting, timeout=max(0.0, deadline - time.monotonic()))
         if not ready:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import sys
 from pathlib import Path
 from types import TracebackType
 
@@ -18,8 +19,11 @@ class Watchdog:
 
     def __enter__(self) -> Watchdog:
         if self._timeout_s:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("a", encoding="utf-8")
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._path.open("a", encoding="utf-8")
+            except OSError:  # behind a URL not every node need have the folder of results; Ray logs what goes here
+                self._file = sys.stderr
             self.alive()
         return self
 
@@ -30,6 +34,8 @@ class Watchdog:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._timeout_s:
             faulthandler.cancel_dump_traceback_later()
+            if self._file is sys.stderr:
+                return
             self._file.close()
             if not self._path.stat().st_size:
                 self._path.unlink()

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from timbre_ray.report.likeness import clips_apart, last_steps_apart, settings_apart
+from timbre_ray.report.likeness import distances_apart, last_steps_apart, settings_apart
 from timbre_ray.report.numbers import digits_beside, interval_text, number
 from timbre_ray.report.paired import CONFIDENCE, PairedDifference, holm, paired_sides
 from timbre_ray.report.results import Arm, Results
@@ -63,8 +63,8 @@ class Comparison:
     right_mean: float
     difference: PairedDifference
     """Left minus right."""
-    clips_apart: str
-    """In words where the two are distances of different numbers of clips; they get no verdict."""
+    distances_apart: str
+    """In words where the two are distances of different numbers of clips, or by different embedders; they get no verdict."""
     last_steps_apart: str
     """In words where the two were trained for different lengths."""
     p_corrected: float | None = None
@@ -72,7 +72,7 @@ class Comparison:
 
     @property
     def outcome(self) -> Verdict:
-        if self.difference.interval is None or self.clips_apart:
+        if self.difference.interval is None or self.distances_apart:
             return "cannot be told apart"
         low, high = self.difference.interval
         margin = MARGIN_SHARE * abs(self.right_mean) if self.wanted == "not_higher" else 0.0
@@ -102,7 +102,7 @@ def compare(results: Results, metric: str, wanted: Wanted, left: Side, right: Si
     difference, left_mean, right_mean = found
     return Comparison(
         metric=metric, score=metric_name(metric, results.partner), wanted=wanted, left=left.text, right=right.text,
-        left_mean=left_mean, right_mean=right_mean, difference=difference, clips_apart=clips_apart(results, metric, places),
+        left_mean=left_mean, right_mean=right_mean, difference=difference, distances_apart=distances_apart(results, metric, places),
         last_steps_apart=last_steps_apart(results, metric, places),
     )  # fmt: skip
 
@@ -245,7 +245,7 @@ def _by_votes(claim: str, found: list[Comparison | None]) -> Judgement:
 
 
 def _corrected(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
-    judged = [c.wanted != "shown" and not c.clips_apart for c in comparisons]
+    judged = [c.wanted != "shown" and not c.distances_apart for c in comparisons]
     p_values = holm([c.difference.p_value if is_judged else None for c, is_judged in zip(comparisons, judged, strict=True)])
     return tuple(dataclasses.replace(c, p_corrected=p) for c, p in zip(comparisons, p_values, strict=True))
 
@@ -280,7 +280,7 @@ def describe(c: Comparison) -> str:
     found, digits = c.difference, digits_beside(c.difference.interval)
     pairs = f"{found.num_pairs} pair{'s' * (found.num_pairs > 1)}{found.pairs_text.removeprefix(str(found.num_pairs))}"
     told = [f"95 % interval {interval_text(found.interval)}"] if found.interval else []
-    told += [pairs, *["the same at every seed"] * found.is_constant, *filter(None, (c.clips_apart, c.last_steps_apart))]
+    told += [pairs, *["the same at every seed"] * found.is_constant, *filter(None, (c.distances_apart, c.last_steps_apart))]
     sides = [f"{number(mean, digits=digits)} for {name}" for mean, name in ((c.left_mean, c.left), (c.right_mean, c.right))]
     change = number(found.mean, signed=True, digits=digits)
     return f"{c.score} is {sides[0]} against {sides[1]}: {change} ({', '.join(told)})"

@@ -7,7 +7,7 @@ import difflib
 from typing import Literal
 
 from timbre_ray.report.claims import DUET_RANK, FAD, PIANO, metric_name
-from timbre_ray.report.likeness import clips_apart, last_steps_apart
+from timbre_ray.report.likeness import distances_apart, last_steps_apart
 from timbre_ray.report.numbers import digits_beside, number
 from timbre_ray.report.paired import MANY_SEEDS, POWER, PairedDifference, adjusted, paired_sides
 from timbre_ray.report.results import Results
@@ -33,21 +33,21 @@ class Contrast:
     """Differences below it do not matter, in the score's own unit."""
     p_adjusted: float | None
     """Benjamini and Hochberg over all contrasts of the report; None where there is no test."""
-    clips_apart: str = ""
-    """In words where the two are distances of different numbers of clips; they get no verdict."""
+    distances_apart: str = ""
+    """In words where the two are distances of different numbers of clips, or by different embedders; they get no verdict."""
     last_steps_apart: str = ""
     """In words where the two were trained for different lengths."""
 
     @property
     def verdict(self) -> Verdict:
-        if self.clips_apart:
+        if self.distances_apart:
             return "cannot be told apart"
         lower = LOWER_IS_BETTER[self.metric]
         return judged(self.difference, margin=self.margin, p_adjusted=self.p_adjusted, lower_is_better=lower)
 
     @property
     def verdict_text(self) -> str:
-        why = f": {self.clips_apart}" if self.clips_apart else more_seeds(self.difference, self.margin, self.verdict)
+        why = f": {self.distances_apart}" if self.distances_apart else more_seeds(self.difference, self.margin, self.verdict)
         return self.verdict + why + (f" ({self.last_steps_apart})" if self.last_steps_apart else "")
 
 
@@ -145,13 +145,13 @@ def _contrast(results: Results, metric: str, arm: str, baseline: str, margin: fl
     difference, arm_mean, baseline_mean = found
     return Contrast(
         metric=metric, arm=arm, baseline=baseline, arm_mean=arm_mean, baseline_mean=baseline_mean, difference=difference,
-        margin=margin * abs(baseline_mean), p_adjusted=None, clips_apart=clips_apart(results, metric, places),
+        margin=margin * abs(baseline_mean), p_adjusted=None, distances_apart=distances_apart(results, metric, places),
         last_steps_apart=last_steps_apart(results, metric, places),
     )  # fmt: skip
 
 
 def _corrected(drafts: list[Contrast]) -> tuple[Contrast, ...]:
-    values = adjusted([None if draft.clips_apart else draft.difference.p_value for draft in drafts])
+    values = adjusted([None if draft.distances_apart else draft.difference.p_value for draft in drafts])
     return tuple(dataclasses.replace(draft, p_adjusted=p) for draft, p in zip(drafts, values, strict=True))
 
 

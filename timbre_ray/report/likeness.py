@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from timbre_ray.report.results import Arm, Results, flat, unread_of
+from timbre_ray.specs import EvaluateSpec
 
 #: Distances that depend on how many clips they are of.
 DISTANCES = ("fad_", "kad_")
@@ -39,13 +40,22 @@ def _read(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, PurePath(value).name if key in _PLACES and value else value
 
 
-def clips_apart(results: Results, metric: str, sides: tuple[tuple[str, int | None], tuple[str, int | None]]) -> str:
-    """``20 clips against 40`` where a distance is of different numbers of clips; sides: label of an arm and step (None: the
-    last)."""
+def distances_apart(results: Results, metric: str, sides: tuple[tuple[str, int | None], tuple[str, int | None]]) -> str:
+    """``20 clips against 40`` where a distance is of different numbers of clips, ``by vggish against clap`` where it is by
+    different embedders; sides: label of an arm and step (None: the last)."""
     if not metric.startswith(DISTANCES):
         return ""
+    embedders = [embedder_of(metric, results.specs[label]) for label, _ in sides]
+    if embedders[0] != embedders[1]:
+        return f"by {embedders[0]} against {embedders[1]}"
     numbers = [_words({int(number) for number in results.lines(*side, metric)["num_clips"]}) for side in sides]
     return f"{numbers[0]} clips against {numbers[1]}" if numbers[0] != numbers[1] else ""
+
+
+def embedder_of(metric: str, spec: Mapping[str, Any]) -> str:
+    """``fad_held_out/clap`` names its own; ``fad_held_out`` is by the first of ``evaluate.fad``."""
+    name = metric.partition("/")[2]
+    return name or spec.get("evaluate", {}).get("fad", EvaluateSpec.fad)[0]
 
 
 def last_steps_apart(results: Results, metric: str, sides: tuple[tuple[str, int | None], tuple[str, int | None]]) -> str:

@@ -59,3 +59,7 @@ def test_the_interval_draws_sources_not_clips() -> None:
     low, high = cluster_interval(values, [str(i) for i in range(100)], seed=0)
     assert 0.38 < low < 0.44 and 0.56 < high < 0.62, "a hundred sources: close to the binomial's 0.40 and 0.60"
     assert cluster_interval(np.ones(4), list("aabb"), seed=0) == (1.0, 1.0)
+
+
+def test_an_interval_is_drawn_over_sources_whatever_their_size() -> None:
+    assert cluster_interval(np.array([1.0] * 9 + [0.0]), ["a"] * 9 + ["b"], seed=0) == (0.0, 1.0)

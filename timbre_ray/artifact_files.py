@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from timbre_ray.durable import fsync
+
 MANIFEST = "artifact.json"
 #: Of a stage and a key, which become folders.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -46,7 +48,7 @@ def publish(folder: Path, published: Path) -> bool:
     """
     if folder.is_dir():
         for path in (*folder.rglob("*"), folder):
-            _fsync(path)
+            fsync(path)
         published.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.rename(folder, published)
@@ -54,7 +56,8 @@ def publish(folder: Path, published: Path) -> bool:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             return False
-    _fsync(published.parent)
+    for named in (published.parent, published.parent.parent):  # a stage's first artifact comes with a folder of its own
+        fsync(named)
     return True
 
 
@@ -114,11 +117,3 @@ def damage_of(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | Non
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

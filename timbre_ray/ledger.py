@@ -11,15 +11,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import re
-import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from timbre_ray.durable import replace
 from timbre_ray.object_storage import PATIENCE_S, NoObjectError, ObjectStorage, is_url
 from timbre_ray.patience import patiently
 
@@ -90,7 +89,7 @@ class Ledger:
         names = [entry.name for entry in self._mirror.entries() if _is_record(entry.name)]
         with ThreadPoolExecutor(_NUM_TRANSFERS) as pool:
             for name, data in zip(names, pool.map(self._mirror.read, names), strict=True):
-                _replace(self.folder / name, data)
+                replace(self.folder / name, data)
         return set(names)
 
     def sync(self) -> None:
@@ -120,7 +119,7 @@ class Ledger:
         path = self._path("trials", trial_id)
         if self._mirror:
             with contextlib.suppress(NoObjectError):  # another node may have written it
-                _replace(path, self._mirror.read(path.relative_to(self.folder).as_posix()))
+                replace(path, self._mirror.read(path.relative_to(self.folder).as_posix()))
         try:
             return self._read(path)
         except FileNotFoundError:
@@ -179,7 +178,7 @@ class Ledger:
 
     def _write(self, path: Path, record: Mapping[str, Any]) -> None:
         data = json.dumps(record, indent=1).encode()
-        patiently(lambda: _replace(path, data), place=self.folder, what=f"write {path.name}", patience_s=self._patience_s)
+        patiently(lambda: replace(path, data), place=self.folder, what=f"write {path.name}", patience_s=self._patience_s)
         if self._mirror:
             self._mirror.write(path.relative_to(self.folder).as_posix(), data)
 
@@ -211,10 +210,3 @@ def _is_record(name: str) -> bool:
     """What a mirror may put into the folder."""
     kind, _, file = name.partition("/")
     return name == "sweep.json" or (kind in ("trials", "baselines") and "/" not in file and file.endswith(".json"))
-
-
-def _replace(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)

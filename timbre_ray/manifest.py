@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from timbre_ray.durable import replace
+
 NAME = "manifest.json"
 KIND = "timbre-ray clips"
 #: Raise it when a field changes its name or its meaning.
@@ -89,9 +91,7 @@ def is_prepared(folder: Path) -> bool:
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     data = {"kind": manifest.kind, "schema": manifest.schema, **dataclasses.asdict(manifest)}  # what it is stands first
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-    draft = folder / f".{NAME}.draft"
-    draft.write_text(text + "\n", encoding="utf-8")
-    draft.replace(folder / NAME)
+    replace(folder / NAME, f"{text}\n".encode())
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -398,6 +398,7 @@ def test_gradients_are_means_of_what_is_accumulated_and_clipped(
 
 def test_the_loss_that_is_told_is_the_one_that_is_lowered(backbone: Backbone, examples: dict[str, Examples]) -> None:
     unet, spec = backbone.copy_unet(), dataclasses.replace(SPEC, method="prior", steps=1, prior_weight=0.25)
+    METHODS["prior"].attach(unet, spec)
     (row,) = train(unet, backbone.new_scheduler(), examples["instance"], examples["prior"], spec, seed=0)
     assert row["loss"] == pytest.approx(row["instance"] + 0.25 * row["prior"])
 

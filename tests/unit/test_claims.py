@@ -299,7 +299,7 @@ def test_the_margin_is_of_the_reference() -> None:
     """The interval reaches above a tenth of the arm's own mean of 11 as little as it must, and above that of the reference."""
     difference = paired_difference({("t", seed): value for seed, value in enumerate((0.98, 1.0, 1.02))})
     found = Comparison(
-        metric=FAD, wanted="not_higher", step=None, left="a", right="b", left_mean=11.0, right_mean=10.0, difference=difference,
+        metric=FAD, score="FAD", wanted="not_higher", left="a", right="b", left_mean=11.0, right_mean=10.0, difference=difference,
         distances_apart="", last_steps_apart="",
     )  # fmt: skip
     assert difference.interval is not None and 1.0 < difference.interval[1] < 1.1 and found.outcome != "holds"

@@ -90,7 +90,8 @@ def test_another_version_of_the_code_is_refused(
     sweep = load(recordings)
     monkeypatch.setattr(inputs, "VERSIONS", {**inputs.VERSIONS, "teach": 99})
     message = run(sweep, tmp_path)["error"]["message"]
-    assert "the version of timbre-ray there" in message and "install the same version" in message and "recordings (" not in message
+    assert "the version of timbre-ray there" in message and "install the same version" in message
+    assert "the recordings (" not in message
 
 
 def test_a_node_without_the_recordings_or_the_weights_is_at_fault_itself(
@@ -100,7 +101,8 @@ def test_a_node_without_the_recordings_or_the_weights_is_at_fault_itself(
     (trial,) = load(recordings).trials
     worker = Worker(store_root=tmp_path / "store", device="cpu", threads=1)
     assert unfit.fault_here(worker, unfit.Needs(trial=trial, weights=True)) is None
-    hub = dataclasses.replace(trial, spec=dataclasses.replace(trial.spec, backbone=BackboneSpec(name="nobody/has-this")), inputs=None)
+    spec = dataclasses.replace(trial.spec, backbone=BackboneSpec(name="nobody/has-this"))
+    hub = dataclasses.replace(trial, spec=spec, inputs=None)
     assert unfit.fault_here(worker, unfit.Needs(trial=hub, weights=False)) is None
     assert "backbone.name='nobody/has-this' does not lie there" in unfit.fault_here(worker, unfit.Needs(trial=hub, weights=True))
     (recordings / "flute_0.wav").write_bytes(b"another recording")

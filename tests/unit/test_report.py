@@ -18,7 +18,7 @@ import soundfile
 
 from timbre_ray import report
 from timbre_ray.ledger import Ledger
-from timbre_ray.report import claims, figures, pareto, summary, tables
+from timbre_ray.report import claims, comparisons, figures, pareto, summary, tables, textforms
 from timbre_ray.report.results import Results, load
 from timbre_ray.store import Store
 

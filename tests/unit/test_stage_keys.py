@@ -16,7 +16,17 @@ import pytest
 from timbre_ray import identity, inputs, stage_keys, sweep
 from timbre_ray.report.results import point_in_force
 from timbre_ray.run_specs import RangeSpec, RunSpec
-from timbre_ray.specs import BackboneSpec, ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec, as_dict, digest
+from timbre_ray.specs import (
+    BackboneSpec,
+    ClipsSpec,
+    DreamboothSpec,
+    EvaluateSpec,
+    SamplerSpec,
+    TeacherSpec,
+    TrialSpec,
+    as_dict,
+    digest,
+)
 from timbre_ray.stage_keys import StageKeys, unread_settings
 from timbre_ray.sweep import load_sweep
 

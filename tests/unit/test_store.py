@@ -321,7 +321,7 @@ def test_an_artifact_whose_manifest_is_damaged_hides_no_other(tmp_path):
 
 def test_an_artifact_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
     done, rename = [], os.rename
-    monkeypatch.setattr(artifact_files, "_fsync", lambda path: done.append(path.name))
+    monkeypatch.setattr(artifact_files, "fsync", lambda path: done.append(path.name))
     monkeypatch.setattr(os, "rename", lambda a, b: (done.append("rename"), rename(a, b)))
     (tmp_path / "tmp").mkdir()
     (tmp_path / "tmp" / "x").write_text("1")

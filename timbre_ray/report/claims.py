@@ -102,7 +102,8 @@ def compare(results: Results, metric: str, wanted: Wanted, left: Side, right: Si
     difference, left_mean, right_mean = found
     return Comparison(
         metric=metric, score=metric_name(metric, results.partner), wanted=wanted, left=left.text, right=right.text,
-        left_mean=left_mean, right_mean=right_mean, difference=difference, distances_apart=distances_apart(results, metric, places),
+        left_mean=left_mean, right_mean=right_mean, difference=difference,
+        distances_apart=distances_apart(results, metric, places),
         last_steps_apart=last_steps_apart(results, metric, places),
     )  # fmt: skip
 

@@ -16,9 +16,10 @@ from ray.tune.trainable.metadata import _TrainingRunMetadata
 from rich.console import Console
 
 from timbre_ray.cluster import progress
+from timbre_ray.cluster.board import AT_ONCE, Board
 from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.functions import Functions, Worker
-from timbre_ray.cluster.progress import AT_ONCE, Board, SweepCallback
+from timbre_ray.cluster.progress import SweepCallback
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import InOrder
 from timbre_ray.cluster.trainable import TrialContext, planned_record

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from timbre_ray import companions as who
 from timbre_ray import training
 from timbre_ray.cluster import ahead, notice
+from timbre_ray.cluster.board import AT_ONCE
 from timbre_ray.cluster.functions import Functions, Worker
-from timbre_ray.cluster.progress import AT_ONCE
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import GridPlan
 from timbre_ray.cluster.trainable import TrialContext, run_planned_trial

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ from ray.tune.execution.tune_controller import _get_max_pending_trials
 from ray.tune.search import SearchGenerator
 from ray.tune.search.searcher import Searcher
 
-from timbre_ray.cluster.search import DrawnAhead, optuna_search
+from timbre_ray.cluster.search import DrawnAhead, asha, optuna_search
 from timbre_ray.run_specs import RangeSpec, SearchSpec
 from timbre_ray.search_history import SearchHistory
+from timbre_ray.sweep import load_sweep
 
 NUM_TRIALS = 16  # Optuna's sampler draws the first ten at random and learns from then on
 
@@ -100,3 +102,12 @@ def test_a_resumed_search_tries_what_is_unfinished_and_draws_anew() -> None:
     assert again.suggest("a") != first
     left = {"dreambooth.prior_weight": 0.123}
     assert optuna_search(spec, SearchHistory(measured=(), unfinished=(left,), trials=())).suggest("a") == left
+
+
+def test_asha_lets_the_best_go_on_to_the_last_step(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: s\nbase: {clips: {path: 'mini:chinese_flute_v1'}, dreambooth: {steps: 300}}\n"
+        "search: {num_trials: 2, scheduler: {grace_period: 25}, space: {seed: {type: int, low: 0, high: 9}}}\n"
+    )
+    assert asha(load_sweep(path))._max_t == 300

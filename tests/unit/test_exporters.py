@@ -16,10 +16,10 @@ from optuna.storages.journal import JournalFileBackend
 from ray import cloudpickle
 from ray.tune import Callback
 
+from timbre_ray.cluster.board import Board
 from timbre_ray.cluster.exporters import Guarded, TensorBoard, check_installed, exporter_callbacks
 from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.optuna_journal import OptunaJournal
-from timbre_ray.cluster.progress import Board
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.trainable import TrialContext
 from timbre_ray.ledger import Ledger

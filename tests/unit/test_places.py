@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from timbre_ray import cli, cli_errors, finished, report
 from timbre_ray.cluster import resources
 from timbre_ray.cluster import run as cluster_run
+from timbre_ray.cluster import todo as cluster_todo
 from timbre_ray.ledger import Ledger
 from timbre_ray.sole_driver import alone
 from timbre_ray.specs import as_dict
@@ -80,8 +81,8 @@ def test_a_run_does_not_leave_behind_what_its_kept_trials_made(sweep: Sweep, pro
         cluster_run.run_sweep(at(sweep, project / "elsewhere"))
     assert ledger.sweep()["run"]["storage"] == "store"
     (project / "store").rename(project / "moved")
-    todo = cluster_run._todo(sweep, ledger)
-    cluster_run._check_kept(at(sweep, project / "moved"), ledger, todo)  # it came along
+    todo = cluster_todo.what_is_left(sweep, ledger)
+    cluster_todo.check_kept(at(sweep, project / "moved"), ledger, todo)  # it came along
 
 
 def test_a_store_is_found_beside_the_results_from_anywhere(sweep: Sweep, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import torch
 from diffusers import AudioLDM2Pipeline
 from safetensors.torch import load_file
 
-from timbre_ray import training
+from timbre_ray import stages, training
 from timbre_ray.data.features import mix
 from timbre_ray.estimate import Records
 from timbre_ray.evaluate.scorer import score_clips
@@ -230,3 +230,37 @@ def test_half_precision_generates_what_single_does_nearly_and_trains_in_single(t
 def test_mixtures_come_from_all_recordings() -> None:
     assert _partners(5, 3).tolist() == [0, 1, 2, 0, 1] and _partners(3, 3).tolist() == [0, 1, 2]
     assert _partners(4, 10).tolist() == [0, 2, 5, 7], "not the first four alone"
+
+
+def test_class_audio_is_of_its_own_noise_for_each_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never that of what is scored, or the prior would be trained on it."""
+    played: list[int] = []
+    play = stages.generate
+
+    def noted(*arguments: object, seed: int, **settings: object) -> tuple[torch.Tensor, torch.Tensor]:
+        played.append(seed)
+        return play(*arguments, seed=seed, **settings)
+
+    monkeypatch.setattr(stages, "generate", noted)
+    for seed in (0, 1):
+        spec = dataclasses.replace(SPEC, seed=seed)
+        TrialStages(spec, Store(tmp_path / "store"), "cpu").class_audio("A recording of a piano.")
+    assert played == [stages.CLASS_AUDIO_SEED, stages.CLASS_AUDIO_SEED + 1]
+    assert SPEC.evaluate.seed not in range(stages.CLASS_AUDIO_SEED, stages.CLASS_AUDIO_SEED + 1000)
+
+
+def test_gpt2_is_taught_the_layers_that_are_named(store: Store) -> None:
+    for layers in ("last3", "last"):
+        made = TrialStages(dataclasses.replace(SPEC, teacher=TeacherSpec(epochs=1, loa=layers)), store, "cpu")
+        encoded = made.encode()
+        found = made.examples("encode", encoded.key, made.prompts.instance).loa
+        assert torch.equal(found, load_file(encoded.file("encoded.safetensors"))[f"loa_{layers}"]), layers
+
+
+def test_time_is_counted_from_the_last_scored_step(tmp_path: Path) -> None:
+    spec = dataclasses.replace(SPEC, evaluate=dataclasses.replace(SPEC.evaluate, at_steps=(0, 2, 4)))
+    store = Store(tmp_path / "store")
+    trial = TrialStages(spec, store, "cpu")
+    list(trial.train(4))
+    work = [store.description("dreambooth", trial.dreambooth_key(step))["spent"]["work"] for step in (2, 4)]
+    assert work == [2 * spec.dreambooth.batch_size] * 2

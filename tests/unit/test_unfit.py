@@ -16,8 +16,9 @@ from ray import cloudpickle
 from ray.exceptions import RayTaskError
 
 from timbre_ray.cluster import functions, unfit
+from timbre_ray.cluster.board import Board
 from timbre_ray.cluster.functions import Functions, Worker
-from timbre_ray.cluster.progress import Board, SweepCallback
+from timbre_ray.cluster.progress import SweepCallback
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.trainable import TrialContext, run_planned_trial
 from timbre_ray.leaving import Leaving

@@ -7,7 +7,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 from timbre_ray.clip_sets import recording_digests
-from timbre_ray.cluster.progress import AT_ONCE, Kind
+from timbre_ray.cluster.board import AT_ONCE, Kind
 from timbre_ray.object_storage import StorageError
 from timbre_ray.stage_keys import StageKeys
 from timbre_ray.store import Store

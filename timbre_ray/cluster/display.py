@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from timbre_ray.cluster.progress import Board, Row, duration
+from timbre_ray.cluster.board import Board, Row, duration
 
 REFRESH_HZ = 2
 MIN_NAME = 10

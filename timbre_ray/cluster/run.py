@@ -16,10 +16,11 @@ from rich.console import Console
 from timbre_ray.cluster import ahead
 from timbre_ray.cluster.autoscaling import startable_nodes
 from timbre_ray.cluster.baselines import Baseline, Baselines, missing_baselines
+from timbre_ray.cluster.board import Board
 from timbre_ray.cluster.display import Display
 from timbre_ray.cluster.exporters import check_installed, exporter_callbacks
 from timbre_ray.cluster.functions import Functions, Worker, device_of_a_trial
-from timbre_ray.cluster.progress import Board, SweepCallback, error_text
+from timbre_ray.cluster.progress import SweepCallback, error_text
 from timbre_ray.cluster.provenance import provenance
 from timbre_ray.cluster.resources import (
     NOTHING,
@@ -34,17 +35,17 @@ from timbre_ray.cluster.resources import (
 from timbre_ray.cluster.scoring import ScorerPool
 from timbre_ray.cluster.search import GridPlan, SearchPlan, tune_config
 from timbre_ray.cluster.storage_probe import check_every_node, check_locks
+from timbre_ray.cluster.todo import Todo, check_kept, in_words, what_is_left
 from timbre_ray.cluster.trainable import HUNG_FOLDER, TrialContext, tune_function
 from timbre_ray.cluster.unfit import departures
 from timbre_ray.companions import companions
-from timbre_ray.ledger import Difference, Ledger, common_partner
+from timbre_ray.ledger import Ledger, common_partner
 from timbre_ray.object_storage import folder_of, is_url
 from timbre_ray.remote_tier import cache_of, local_root, open_store
 from timbre_ray.run_specs import RunSpec
-from timbre_ray.search_history import SearchHistory, history_of
 from timbre_ray.shared_disk import SharedDisk
 from timbre_ray.sole_driver import alone
-from timbre_ray.sweep import PlannedTrial, Sweep
+from timbre_ray.sweep import Sweep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,12 +87,12 @@ def run_sweep(
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
     with alone(results, sweep.run.storage, patience_s=sweep.run.storage_patience_s, say=say) as check_alone:
         ledger.sync()
-        todo = _todo(sweep, ledger)
-        _check_kept(sweep, ledger, todo)
+        todo = what_is_left(sweep, ledger)
+        check_kept(sweep, ledger, todo)
         ledger.write_sweep(_sweep_record(sweep))
         floors = missing_baselines(sweep.trials, ledger)
         ledger.mark(todo.difference)
-        say(_plan_line(sweep, todo))
+        say(in_words(sweep, todo))
         if not todo.num_trials and not floors:
             return Outcome(results=results, num_kept=todo.num_kept, finished=(), failed={}, num_unfinished=0)
         with ray_session(address=address, threads=sweep.run.threads):
@@ -103,76 +104,8 @@ def run_sweep(
         return outcome
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Todo:
-    num_kept: int
-    scored: frozenset[str]
-    """Targets of the trials that are kept."""
-    num_trials: int
-    trials: tuple[PlannedTrial, ...]
-    """Of an ablation, in the sweep's order; a search decides as it goes."""
-    history: SearchHistory | None
-    difference: Difference
-
-
-def _todo(sweep: Sweep, ledger: Ledger) -> _Todo:
-    if sweep.search is not None:
-        history = history_of(sweep, ledger)
-        difference = ledger.difference(history.trials)
-        return _Todo(
-            num_kept=len(history.measured),
-            scored=frozenset(trial.target for trial in difference.keep),
-            num_trials=history.num_left(sweep.search),
-            trials=(),
-            history=history,
-            difference=difference,
-        )
-    difference = ledger.difference(sweep.trials)
-    kept = {trial.trial_id for trial in difference.keep}
-    trials = tuple(trial for trial in sweep.trials if trial.trial_id not in kept)
-    return _Todo(
-        num_kept=len(kept),
-        scored=frozenset(trial.target for trial in difference.keep),
-        num_trials=len(trials),
-        trials=trials,
-        history=None,
-        difference=difference,
-    )
-
-
-def _check_kept(sweep: Sweep, ledger: Ledger, todo: _Todo) -> None:
-    """Raises ValueError where the sweep was run with another store, which holds what the kept trials made, and this one does not:
-    their audio and weights would be out of the report's and everybody's sight."""
-    store = open_store(sweep.run.storage, sweep.run.cache)
-    try:
-        record = ledger.sweep()
-    except FileNotFoundError:
-        return
-    before = record.get("store") or record["run"]["storage"]
-    if before in (store.place, sweep.run.storage) or not todo.difference.keep:
-        return
-    kept = ledger.trial(todo.difference.keep[0].trial_id)  # one stands for all: they were kept together
-    audio = [key for evaluation in kept["evaluations"] for key in evaluation["audio"].values()] if kept else []
-    if audio and not store.has("generate", audio[-1]):
-        raise ValueError(
-            f"run.storage={sweep.run.storage!r}: {len(todo.difference.keep)} trials of {sweep.name} are kept, and what they "
-            f"made lies in {before!r}. Name that (--storage {before}), bring it here, or give the sweep another name or --results"
-        )
-
-
-def _plan_line(sweep: Sweep, todo: _Todo) -> str:
-    line = f"{sweep.name}: {todo.num_kept} kept, {todo.num_trials} to run"
-    if todo.difference.changed:
-        line += f" ({len(todo.difference.changed)} of them because their spec changed)"
-    idle = (*todo.difference.superseded, *todo.difference.orphaned)
-    if idle:
-        line += f"; {len(idle)} no longer planned, kept on disk but left out of the report: {', '.join(idle[:5])}"
-        line += ", ..." if len(idle) > 5 else ""
-    return line
-
-
 def _run_on_ray(
-    sweep: Sweep, *, todo: _Todo, floors: Mapping[str, Baseline], ledger: Ledger, results: Path, functions: Functions,
+    sweep: Sweep, *, todo: Todo, floors: Mapping[str, Baseline], ledger: Ledger, results: Path, functions: Functions,
     console: Console, address: str | None, check_alone: Callable[[], None],
 ) -> Outcome:  # fmt: skip
     run = sweep.run
@@ -253,7 +186,7 @@ def _checked_disks(sweep: Sweep, results: Path, console: Console) -> tuple[Share
 def _fit(
     sweep: Sweep,
     *,
-    todo: _Todo,
+    todo: Todo,
     context: TrialContext,
     callbacks: list[tune.Callback],
     board: Board,

@@ -166,3 +166,13 @@ def test_too_few_songs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no recording in it"):
         find_songs([("lute", tmp_path / "empty")])
+
+
+def test_a_later_window_of_another_rate_is_where_it_says(tmp_path: Path) -> None:
+    t = np.arange(3 * 44_100) / 44_100
+    tone = np.where(t < 2, np.sin(2 * np.pi * 440 * t), np.sin(2 * np.pi * 2000 * t))
+    soundfile.write(tmp_path / "a.wav", np.where(t < 1, 0.0, 0.5 * tone), 44_100)
+    assert sounding_windows(tmp_path / "a.wav", 16_000) == [1, 2]
+    for index, hz in ((1, 440), (2, 2000)):
+        window = read_window(Window(path=tmp_path / "a.wav", label="x", source="s", index=index), 16_000)
+        assert int(torch.fft.rfft(window).abs().argmax()) == pytest.approx(hz, abs=2)

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from ray.cluster_utils import Cluster
 
-from tests.survival.scene import Scene, cluster_of, flip, kill, mounted_disk
+from tests.integration.ray_nodes import add_worker
+from tests.survival.scene import ARMS, Scene, cluster_of, flip, kill, mounted_disk
 from tests.survival.trained import STEPS, steps_file, trained_sweep
 from timbre_ray.train.checkpoint import reached
 
@@ -57,15 +59,41 @@ def scorer(scene: Scene) -> None:
     scene.finish(driver)
 
 
+def scorer_each_time(scene: Scene) -> None:
+    """The trial alone fails whose score it is."""
+    scene.plan_strike("score-a-0-10", "always kill")
+    scene.run(scene.write(), exit_code=1)
+    assert scene.record("a")["error"]["stage"] == "score" and scene.record("b")["status"] == "finished"
+    (scene.folder / "strikes" / "score-a-0-10").unlink()
+    scene.run(scene.write())
+
+
+def scorer_node(scene: Scene) -> None:
+    """Trials fill the node that is left: the one that waits gives its place up, which is no failure, and goes on elsewhere."""
+    with cluster_of(2) as cluster:
+        for arm in ARMS:
+            scene.plan_strike(f"start-{arm}-0", "always impatient")
+        scene.plan_strike("score-a-0-10", "pause")
+        resources = {"train": {"cpu": 2}, "score": {"cpu": 1}}
+        driver = scene.start(scene.write(resources=resources, max_failures=0), cluster=cluster)
+        kill(_raylet_of(scene.reached("score-a-0-10", driver), cluster))
+        time.sleep(MINUTE_S)
+        add_worker(cluster)
+        scene.finish(driver)
+
+
 def raylet(scene: Scene) -> None:
     with cluster_of(2) as cluster:
         scene.plan_strike("trial-a-0-10", "pause")
         driver = scene.start(scene.write(max_concurrent=1), cluster=cluster)  # so that one trial is under way
-        trial = scene.reached("trial-a-0-10", driver)
-        raylets = {node.all_processes["raylet"][0].process.pid for node in cluster.worker_nodes}
-        (own,) = raylets & {process.pid for process in psutil.Process(trial).parents()}
-        kill(own)
+        kill(_raylet_of(scene.reached("trial-a-0-10", driver), cluster))
         scene.finish(driver)
+
+
+def _raylet_of(process: int, cluster: Cluster) -> int:
+    raylets = {node.all_processes["raylet"][0].process.pid for node in cluster.worker_nodes}
+    (own,) = raylets & {parent.pid for parent in psutil.Process(process).parents()}
+    return own
 
 
 def driver(scene: Scene, sent: signal.Signals = signal.SIGKILL) -> None:
@@ -221,6 +249,15 @@ def table() -> dict[str, Fault]:
             **retried,
         ),
         Fault(name="scorer", struck="`kill -9` of the evaluation actor while it scores step 10", play=scorer),
+        Fault(
+            name="scorer-each-time", struck="an evaluation actor dies of one score at each try; mended, run again",
+            play=scorer_each_time, retries=2,
+        ),
+        Fault(
+            name="scorer-node",
+            struck="`kill -9` of the raylet under the evaluation actor; a trial fills the other node; later a third joins",
+            play=scorer_node, **retried,
+        ),
         Fault(name="raylet", struck="`kill -9` of the raylet under a trial; another node is left", play=raylet, **retried),
         Fault(name="driver", struck="`kill -9` of the driver amid a trial; run again", play=driver, **retried),
         Fault(

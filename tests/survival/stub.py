@@ -9,10 +9,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
 import time
 from pathlib import Path
 
 from tests.integration.stub_functions import baseline, count_call, prepare_scoring
+from timbre_ray.cluster import scoring
 from timbre_ray.cluster.functions import Functions
 from timbre_ray.trial_progress import Evaluation, Progress
 
@@ -60,7 +62,8 @@ def write_weights(*parts: str):
 
 
 def strike(store_root: Path, place: str) -> str | None:
-    """nan, work: told to the caller; EIO, ENOSPC: raised; clock: an hour off from now on; pause: waits to be killed.
+    """nan, work: told to the caller; EIO, ENOSPC: raised; clock: an hour off from now on; pause: waits to be killed; kill: kills
+    itself; impatient: from now on waits seconds for an evaluation actor that has no place.
 
     Of several processes that come by at one time one alone is struck. ``strikes/<place>.reached`` then holds its pid.
     """
@@ -80,6 +83,10 @@ def strike(store_root: Path, place: str) -> str | None:
     if action == "clock":
         real = time.time
         time.time = lambda: real() - HOUR_S
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "impatient":
+        scoring.NO_PLACE_S, scoring.PLACES_ASKED_EVERY_S = 5.0, 1.0
     if action == "pause":
         time.sleep(HOUR_S)
     return action

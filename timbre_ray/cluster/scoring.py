@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import itertools
 import os
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,8 @@ MAX_RESENT = 2
 
 #: How long a trial waits for an actor that cannot be reached, and how often it asks.
 UNAVAILABLE_S, RESENT_AFTER_S = 120.0, 2.0
+#: How far apart trials ask again at most, once an actor has died of what it held.
+APART_S = 20.0
 #: How long it waits for an actor that is there and answers nothing (it hangs, or has much to do) before it asks the next one too.
 SILENT_S = 30 * 60.0
 #: How often it looks up while it waits for a score, and how often it then asks Ray where the actors are.
@@ -101,8 +104,10 @@ class Ask:
         return self.send(self.actor)
 
     def has_place(self) -> bool:
-        """False while Ray looks for a node for the actor."""
-        found = ray._private.state.actors(self.actor._actor_id.hex())
+        """False while Ray looks for a node for the actor, as far as it says."""
+        found: Mapping[str, Any] = {}
+        with contextlib.suppress(Exception):  # the control plane may be away
+            found = ray._private.state.actors(self.actor._actor_id.hex())
         return found.get("State") not in ("RESTARTING", "PENDING_CREATION")
 
 
@@ -139,6 +144,7 @@ class RemoteScore:
         artifacts, so that one is not computed twice. What ``while_waiting`` raises goes on. Raises NoScorerError.
         """
         deadline, asked = time.monotonic() + UNAVAILABLE_S, time.monotonic()
+        self._places_asked = asked  # nobody waited until now
         while True:
             ready, _ = ray.wait(list(self._asked), timeout=LOOKED_UP_EVERY_S)
             if not ready:
@@ -154,16 +160,23 @@ class RemoteScore:
                 sent, failure = self._asked.pop(ready[0]), error
             if not _is_of_the_actor(failure):
                 raise ScoringFailedError(_cause(failure)) from None
-            if time.monotonic() - sent.since > RESENT_AFTER_S:
-                self._resent[sent.ask] += 1
+            at_work = time.monotonic() - sent.since > RESENT_AFTER_S
+            self._resent[sent.ask] += at_work
             patient = time.monotonic() <= deadline and self._resent[sent.ask] <= MAX_RESENT
             if isinstance(failure, ray.exceptions.ActorUnavailableError) and patient:
-                time.sleep(RESENT_AFTER_S)
+                # Whatever the actor held died with it: apart from each other, all but the one that kills it get through.
+                self._pause(random.uniform(RESENT_AFTER_S, APART_S) if at_work else RESENT_AFTER_S)
                 self._send(sent.ask)
             elif self._ask_another():
                 deadline, asked = time.monotonic() + UNAVAILABLE_S, time.monotonic()
             elif not self._asked:
                 raise ScoringFailedError(_cause(failure)) from None
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._while_waiting()
+            time.sleep(min(left, LOOKED_UP_EVERY_S))
 
     def _ask_another(self) -> bool:
         """False where every actor was asked. Those that are silent may still be the first to answer."""

@@ -55,7 +55,10 @@ def run_row(name: str, repeats: int) -> dict[str, Any]:
     """One row in a process of its own, whatever happens to it."""
     command = [sys.executable, "-m", "benchmarks", "--here", "--repeats", str(repeats), name]
     failed = {"title": name, "setup": "", "status": "failed", "figures": []}
-    limit_s = rows.load(name).limit_s
+    try:
+        limit_s = rows.load(name).limit_s
+    except Exception as error:
+        return {**failed, "reason": f"{type(error).__name__}: {error}"}
     try:
         result = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=limit_s, check=False)
     except subprocess.TimeoutExpired:

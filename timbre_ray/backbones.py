@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -79,6 +80,22 @@ def audiomae_path(spec: BackboneSpec) -> Path:
 def pipeline_at_hand(spec: BackboneSpec) -> Path | None:
     """The pipeline if it lies on this machine already; None where it would have to be fetched. Never asks the network."""
     return MINI if spec.name == "mini" else at_hand(spec.name, spec.revision, "model_index.json")
+
+
+def lies_whole(spec: BackboneSpec) -> bool:
+    """All that a trial loads lies on this machine: each part of the pipeline that its index names, and the AudioMAE. A download
+    that broke off leaves the index, which comes first, without the rest. Never asks the network."""
+    folder = pipeline_at_hand(spec)
+    if folder is None:
+        return False
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    parts = [name for name, value in index.items() if isinstance(value, list) and value[0]]
+    if not all(any(path.is_file() for path in (folder / part).glob("*")) for part in parts):
+        return False
+    if spec.audiomae is None and (folder / "audiomae").is_dir():
+        return True
+    name = spec.audiomae or PUBLISHED_AUDIOMAE
+    return Path(name).exists() or at_hand(name, None, "config.json") is not None
 
 
 def at_hand(name: str, revision: str | None, file: str) -> Path | None:

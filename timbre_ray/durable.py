@@ -16,12 +16,13 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace(path: Path, data: bytes) -> None:
-    """By one rename: a reader never sees half of it. Makes the folder."""
+def replace(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """By one rename: a reader never sees half of it. Makes the folder. sync: False for a copy of what lies elsewhere."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     with temporary.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
     temporary.replace(path)

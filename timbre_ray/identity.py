@@ -86,5 +86,7 @@ def folder_digest(folder: Path) -> str:
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         total.update(str(path.relative_to(folder)).encode())
-        total.update(path.read_bytes())
+        with path.open("rb") as file:
+            while part := file.read(2**20):
+                total.update(part)
     return total.hexdigest()[:20]

@@ -89,7 +89,7 @@ class Ledger:
         names = [entry.name for entry in self._mirror.entries() if _is_record(entry.name)]
         with ThreadPoolExecutor(_NUM_TRANSFERS) as pool:
             for name, data in zip(names, pool.map(self._mirror.read, names), strict=True):
-                replace(self.folder / name, data)
+                replace(self.folder / name, data, sync=False)
         return set(names)
 
     def sync(self) -> None:
@@ -119,7 +119,7 @@ class Ledger:
         path = self._path("trials", trial_id)
         if self._mirror:
             with contextlib.suppress(NoObjectError):  # another node may have written it
-                replace(path, self._mirror.read(path.relative_to(self.folder).as_posix()))
+                replace(path, self._mirror.read(path.relative_to(self.folder).as_posix()), sync=False)
         try:
             return self._read(path)
         except FileNotFoundError:

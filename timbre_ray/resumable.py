@@ -103,7 +103,7 @@ class Resumable:
             return
         try:
             self._upload.result()
-        except StorageError as error:
+        except (StorageError, FileNotFoundError) as error:  # or it was cleared away before it could be sent
             warnings.warn(f"checkpoint kept on this node alone: {error}", UserWarning, stacklevel=2)
         self._upload = None
 

@@ -56,9 +56,9 @@ def run_trial(
         for step, losses in training:
             try:
                 submit(step, losses)
+                yield from collect(wait=False)
             except Leaving as leaving:
                 training.throw(leaving)  # it knows its checkpoint, and raises it again
-            yield from collect(wait=False)
     yield from collect(wait=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import GPT2Model
 
-from timbre_ray.backbones import MINI, PUBLISHED_AUDIOMAE, audiomae_path, pipeline_folder, resolved_backbone
+from timbre_ray.backbones import MINI, PUBLISHED_AUDIOMAE, audiomae_path, lies_whole, pipeline_folder, resolved_backbone
 from timbre_ray.data.features import fbank
 from timbre_ray.identity import backbone_digest, folder_digest
 from timbre_ray.models.audiomae import AudioMAE
@@ -42,6 +43,16 @@ def test_the_hubs_layout_loads_where_the_stock_call_fails(published: Path, backb
     for name, value in ours.embed(PROMPT).tensors().items():
         assert torch.equal(value, backbone.embed(PROMPT).tensors()[name]), name
     assert ours.clip_samples == backbone.clip_samples
+
+
+def test_a_download_that_broke_off_does_not_lie_whole(published: Path, tmp_path: Path) -> None:
+    audiomae = str(MINI / "audiomae")
+    assert lies_whole(BackboneSpec()) and lies_whole(BackboneSpec(name=str(published), audiomae=audiomae))
+    assert not lies_whole(BackboneSpec(name=str(published))), "the published AudioMAE is not here"
+    assert not lies_whole(BackboneSpec(name="nobody/has-this", audiomae=audiomae))
+    broken = shutil.copytree(published, tmp_path / "broken")
+    shutil.rmtree(broken / "vocoder")
+    assert not lies_whole(BackboneSpec(name=str(broken), audiomae=audiomae)), "its index came first"
 
 
 def test_a_folder_is_its_weights_wherever_it_lies(published: Path, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from timbre_ray.cluster import functions
 from timbre_ray.cluster.baselines import Baseline, Baselines
 from timbre_ray.cluster.failures import ScoringFailedError
 from timbre_ray.cluster.functions import Worker
-from timbre_ray.ledger import Ledger
 from timbre_ray.specs import ClipsSpec, EvaluateSpec, TrialSpec
 from timbre_ray.stage_keys import StageKeys
 from timbre_ray.store import Store
@@ -29,7 +28,7 @@ class Scorers:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def baseline(self, compute: Any, spec: TrialSpec, *, target: str, key: str, ledger: Ledger) -> Any:
+    def baseline(self, compute: Any, spec: TrialSpec, *, target: str, key: str, ledger_folder: Path) -> Any:
         self.asked.append(target)
 
         def result() -> None:

@@ -308,5 +308,6 @@ def test_the_margin_is_of_the_reference() -> None:
 def test_what_untaught_arms_do_not_read_of_the_teacher_is_no_difference(tmp_path: Path) -> None:
     folder, _ = write_sweep(tmp_path)
     before = [judgement.verdict for judgement in claims.judge_all(load(folder))]
-    results = altered(folder, "base-prior", lambda record: record["spec"].setdefault("teacher", {}).update(lr=0.5))
+    for arm, lr in (("base", 0.1), ("base-prior", 0.5)):
+        results = altered(folder, arm, lambda record: record["spec"].setdefault("teacher", {}).update(lr=lr))  # noqa: B023
     assert [judgement.verdict for judgement in claims.judge_all(results)] == before

@@ -136,3 +136,10 @@ def test_durations(value, words):
 @pytest.mark.parametrize(("value", "words"), [(900, "1 kB"), (2.5e6, "2.5 MB"), (1.724e11, "172.4 GB"), (3e12, "3.0 TB")])
 def test_sizes(value, words):
     assert size(value) == words
+
+
+def test_what_a_store_holds_is_counted_afresh_where_that_is_asked(demo):
+    done = tuple(StageKeys(demo.trials[0].spec).all())
+    for afresh, num_to_do in ((False, 42 - 9), (True, 42)):
+        found = counts(estimate(demo.trials, MadeUpStore(done), todo=everything(demo), afresh=afresh))
+        assert (found["generate"].stored, found["generate"].num_to_do) == (9, num_to_do)

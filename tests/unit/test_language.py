@@ -80,3 +80,12 @@ def test_the_last_block_alone_is_another_truth_than_the_mean_of_three(backbone: 
         last = audiomae.vit.forward_features(bank[:, None])[:, 1:]  # without the class token
         assert torch.allclose(audiomae.tokens(bank, "last").flatten(1, 2), last, atol=1e-5)
         assert not torch.allclose(audiomae.tokens(bank, "last"), audiomae.tokens(bank, "last3"), atol=1e-2)
+
+
+def test_the_teachers_weights_decay_as_it_is_told(backbone: Backbone) -> None:
+    lesson, taught = Lesson(prompt=backbone.embed(PROMPT), loa=torch.zeros(2, 8, 128)), []
+    for weight_decay in (0.0, 10.0):
+        gpt2 = backbone.copy_language_model()
+        list(teach(gpt2, lesson, None, TeacherSpec(epochs=1, weight_decay=weight_decay, batch_size=2), seed=0))
+        taught.append(gpt2.transformer.h[0].attn.c_attn.weight.norm())
+    assert taught[1] < taught[0]

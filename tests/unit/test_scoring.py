@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,12 +18,16 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from timbre_ray.cluster import scoring
 from timbre_ray.cluster.failures import ScoringFailedError, is_transient
 from timbre_ray.cluster.functions import Worker
+from timbre_ray.inputs import OtherInputsError
 from timbre_ray.leaving import Leaving
 from timbre_ray.shared_disk import DiskNotSharedError, SharedDisk
+from timbre_ray.stage_keys import ScoreRequest
 
 NOTHING = object()
 """Of an actor, in the place of an answer: it is at work."""
 SCORE = {"fad_held_out": 3.0}
+DEATH = object()
+"""It died of what it held, and was started anew."""
 
 
 def unreachable() -> ActorUnavailableError:
@@ -43,6 +48,7 @@ class Actors:
     now: float = 0.0
     homeless: Callable[[int, float], bool] = lambda number, now: False
     """Actor and time -> whether Ray looks for a node for it."""
+    restarts: Counter[int] = dataclasses.field(default_factory=Counter)
 
     def handles(self) -> list[Any]:
         return [
@@ -53,13 +59,14 @@ class Actors:
         ]
 
     def state(self, actor_id: str) -> dict[str, Any]:
-        return {"State": "RESTARTING" if self.homeless(int(actor_id), self.now) else "ALIVE"}
+        state = "RESTARTING" if self.homeless(int(actor_id), self.now) else "ALIVE"
+        return {"State": state, "NumRestarts": self.restarts[int(actor_id)]}
 
     def request(self, trial_id: str = "", while_waiting: Callable[[], None] = lambda: None) -> scoring.RemoteScore:
         return scoring.ScorerPool(self.handles()).submitter(trial_id, while_waiting)("request")
 
     def _of(self, number: int) -> Callable[[str, str], tuple[int, int]]:
-        def remote(request: str, trial_id: str) -> tuple[int, int]:
+        def remote(request: str, trial_id: str, key: str) -> tuple[int, int]:
             self.sent.append(number)
             return number, len(self.sent)
 
@@ -77,6 +84,9 @@ class Actors:
     def get(self, ref: tuple[int, int]) -> Any:
         answers = self.answers[ref[0]]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if answer is DEATH:
+            self.restarts[ref[0]] += 1
+            raise unreachable()
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -119,7 +129,7 @@ def test_a_long_score_uses_up_no_patience(actors: Callable[..., Actors]) -> None
 
 def test_a_request_that_kills_its_actor_each_time_fails_its_own_trial(actors: Callable[..., Actors]) -> None:
     """Each time the actor was at it for a while, started again after Ray's own repetitions."""
-    deaths = [*[NOTHING] * 20, unreachable()] * 10
+    deaths = [*[NOTHING] * 20, DEATH] * 10
     alone = actors(list(deaths))
     with pytest.raises(ScoringFailedError, match="connection refused"):
         alone.request().result()
@@ -128,6 +138,26 @@ def test_a_request_that_kills_its_actor_each_time_fails_its_own_trial(actors: Ca
     with pytest.raises(ScoringFailedError):
         pair.request().result()
     assert sorted(pair.sent) == [0] * (1 + scoring.MAX_RESENT) + [1] * (1 + scoring.MAX_RESENT)
+
+
+def test_one_that_ray_has_not_missed_yet_has_died_of_nothing(actors: Callable[..., Actors]) -> None:
+    """It takes Ray seconds to tell that a request has not arrived, and a while to start the actor anew."""
+    pool = actors([*[*[NOTHING] * 5, unreachable()] * 6, SCORE], [SCORE])
+    assert pool.request().result() == SCORE and set(pool.sent) == {0}
+
+
+def test_other_judges_on_an_actors_node_leave_it_to_the_next(actors: Callable[..., Actors], tmp_path: Path) -> None:
+    asked = ScoreRequest(
+        encode_key="e", audio=(("solo", "s"),), partner="piano", target_class="flute", embedders=("vggish",), num_clips=2
+    )
+    actor = scoring.Scorer(
+        worker=Worker(store_root=tmp_path, device="cpu", threads=1), score=lambda *a, **k: SCORE, watchdog=contextlib.nullcontext
+    )
+    assert actor.score(asked, "trial", asked.stage().key) == SCORE
+    with pytest.raises(OtherInputsError, match="what judges .*code there is not .*install the same version there") as caught:
+        actor.score(asked, "trial", "another key")
+    pool = actors([raised(caught.value)], [SCORE])
+    assert pool.request().result() == SCORE and pool.sent == [0, 1]
 
 
 def test_who_waits_for_an_actor_without_a_place_gives_up_its_own(actors: Callable[..., Actors]) -> None:

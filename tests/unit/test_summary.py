@@ -89,3 +89,11 @@ def test_a_search_cut_short_has_no_trials_missing(tmp_path: Path) -> None:
     assert read_status(folder).line == "search (not running): 5 finished, 0 not begun, 5 planned"
     ledger.write_sweep({**ledger.sweep(), "planned": 7})
     assert summary.completeness(load(folder)).startswith("5 of 7 planned trials finished, 0 failed, 2 not finished;")
+
+
+def test_what_the_trials_cost_is_told_in_minutes(tmp_path: Path) -> None:
+    folder, _ = write_sweep(tmp_path)
+    ledger = Ledger(folder)
+    for number, record in enumerate(ledger.trials()):
+        ledger.write_trial({**record, "wall_s": 120.0 if number == 0 else 0.0})
+    assert dict(summary.provenance(load(folder)))["trials’ wall time, summed"] == "2.0 min"

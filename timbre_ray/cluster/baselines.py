@@ -64,7 +64,7 @@ class Baselines(Callback):
         if baseline is not None:
             self._asked[target] = context.scorers.baseline(
                 context.functions.baseline, baseline.spec, target=target, key=baseline.key,
-                ledger=context.worker.ledger(context.ledger_folder),
+                ledger_folder=context.ledger_folder,
             )  # fmt: skip
 
     def wait(self) -> dict[str, dict[str, str]]:

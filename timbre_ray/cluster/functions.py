@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -51,9 +53,9 @@ class Worker:
     def ledger(self, folder: Path) -> Ledger:
         """folder: the driver's. Behind a URL a node where it cannot be made keeps its copy of the records in its cache."""
         if self.remote_url:
-            try:
+            with contextlib.suppress(OSError):
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError:
+            if not os.access(folder, os.W_OK | os.X_OK):
                 folder = self.store_root.expanduser() / "results" / folder.name
         return Ledger.of(folder, self.remote_url, patience_s=self.patience_s)
 

@@ -16,7 +16,7 @@ from timbre_ray.cluster.failures import describe, root_of
 from timbre_ray.cluster.scoring import NoScorerError
 from timbre_ray.cluster.trainable import LASTING_FAILURE, TrialContext, planned_record
 from timbre_ray.cluster.unfit import UnfitNodeError
-from timbre_ray.stage_keys import StageKeys
+from timbre_ray.stage_keys import Stage, StageKeys
 from timbre_ray.sweep import PlannedTrial
 
 IDLE_S = 5 * 60.0
@@ -91,8 +91,16 @@ class SweepCallback(Callback):
         _lighten(trial)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        for planned in self._stopped_early:  # once more: a checkpoint may have been on its way when the trial was stopped
-            self._drop_checkpoint(planned)
+        """Once more: a checkpoint may have been on its way when its trial was stopped. Not that of one to go on with."""
+        if not self._stopped_early:
+            return
+        status = {record["trial_id"]: record["status"] for record in self._ledger.trials()}
+        with contextlib.suppress(Exception):  # as in _drop_checkpoint
+            to_go_on = [planned for planned in map(self._planned, trials) if status.get(planned.trial_id) == "running"]
+            kept = {_training(planned).key for planned in to_go_on}
+            for planned in self._stopped_early:
+                if _training(planned).key not in kept:
+                    self._drop_checkpoint(planned)
 
     def _planned(self, trial: Any) -> PlannedTrial:
         return self._context.plan(trial.config)
@@ -110,8 +118,8 @@ class SweepCallback(Callback):
     def _drop_checkpoint(self, planned: PlannedTrial) -> None:
         """At full size it is 8.6 GB, and the trial is over."""
         with contextlib.suppress(Exception):  # recordings or storage out of reach: no sweep ends for it; `store gc` finds it
-            last = StageKeys(planned.spec).dreambooth(planned.spec.evaluate.at_steps[-1])
-            self._context.worker.store().drop_checkpoint(last.name, last.key)
+            training = _training(planned)
+            self._context.worker.store().drop_checkpoint(training.name, training.key)
 
     def _write_death(self, trial: Any, record: dict[str, Any] | None) -> dict[str, Any]:
         """The worker died before it could say why: killed, out of memory, or never started."""
@@ -133,6 +141,11 @@ class SweepCallback(Callback):
             record["error"] = {"type": "TimeoutError", "message": message, "stage": stage}
         self._ledger.write_trial(record)
         return record
+
+
+def _training(planned: PlannedTrial) -> Stage:
+    """By whose key its checkpoint goes."""
+    return StageKeys(planned.spec).dreambooth(planned.spec.evaluate.at_steps[-1])
 
 
 def _raised(trial: Any) -> BaseException | None:

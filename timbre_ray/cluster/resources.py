@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -170,11 +170,13 @@ def living_nodes() -> dict[str, dict[str, float]]:
 
 def what_is_free(train: Resources) -> str:
     """Where no trial finds a place: what one asks for, and what each node has left."""
-    free = ray._private.state.available_resources_per_node().values()
+    free: Collection[Mapping[str, float]] = ()
+    with contextlib.suppress(Exception):  # a control plane that does not answer: no sweep ends for it
+        free = ray._private.state.available_resources_per_node().values()
     nodes = [f"{node.get('CPU', 0):g} cpu + {node.get('GPU', 0):g} gpu" for node in free]
     most = "; ".join(nodes[:MOST_NAMED]) + ("; ..." if len(nodes) > MOST_NAMED else "")
     return (
-        f"a trial asks for {_words(train)} of one node (run.resources.train), and the nodes have free: {most or 'nothing'}. "
+        f"a trial asks for {_words(train)} of one node (run.resources.train), and free are: {most or 'nothing known'}. "
         "`ray status` says what the cluster waits for"
     )
 

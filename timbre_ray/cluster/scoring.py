@@ -9,6 +9,7 @@ import functools
 import itertools
 import os
 import random
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,9 +25,11 @@ from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.resources import as_ray_options
 from timbre_ray.cluster.unfit import UnfitNodeError, leaving_if_unfit
 from timbre_ray.cluster.watchdog import Watchdog
-from timbre_ray.ledger import Ledger
+from timbre_ray.identity import JUDGES
+from timbre_ray.inputs import OtherInputsError
 from timbre_ray.shared_disk import DiskNotSharedError
 from timbre_ray.specs import TrialSpec
+from timbre_ray.stage_keys import ScoreRequest
 from timbre_ray.store import Store
 
 #: A scorer that dies (killed, out of memory, its node gone) is started again, however often, and repeats the requests it held so
@@ -64,16 +67,25 @@ class Scorer:
     def prepare(self, prepare: Callable[[Worker], None]) -> None:
         prepare(self._worker)
 
-    def score(self, request: Any, trial_id: str) -> dict[str, Any]:
+    def score(self, request: Any, trial_id: str, key: str = "") -> dict[str, Any]:
+        """key: of the score where the trial runs, whose judges and code are the plan's. Raises OtherInputsError where it is
+        another here."""
+        if key and request.stage().key != key:
+            raise OtherInputsError(
+                f"node {socket.gethostname()}: what judges ({', '.join(JUDGES)} of evaluate) or the code there is not "
+                "what the sweep was planned with. Copy the driver's files to that node, or install the same version there"
+            )
         with _ending_if_unfit(self._worker), self._watchdog(), self._store.attributed_to(trial_id):
             return self._score(request, worker=self._worker, store=self._store)
 
-    def baseline(self, compute: Callable[..., dict[str, Any]], spec: TrialSpec, target: str, key: str, ledger: Ledger) -> None:
+    def baseline(
+        self, compute: Callable[..., dict[str, Any]], spec: TrialSpec, target: str, key: str, ledger_folder: Path
+    ) -> None:
         """Writes the record itself, as trials do: a report in the middle of the run has its floor."""
         with _ending_if_unfit(self._worker), self._watchdog(), self._store.attributed_to(f"baseline-{target}"):
             record = compute(spec, worker=self._worker, store=self._store)
             self._store.confirm()
-            ledger.write_baseline(target, {**record, "target": target, "key": key})
+            self._worker.ledger(ledger_folder).write_baseline(target, {**record, "target": target, "key": key})
 
 
 @contextlib.contextmanager
@@ -105,16 +117,22 @@ class Ask:
 
     def has_place(self) -> bool:
         """False while Ray looks for a node for the actor, as far as it says."""
-        found: Mapping[str, Any] = {}
+        return self._known().get("State") not in ("RESTARTING", "PENDING_CREATION")
+
+    def num_restarts(self) -> int:
+        return self._known().get("NumRestarts", 0)
+
+    def _known(self) -> Mapping[str, Any]:
         with contextlib.suppress(Exception):  # the control plane may be away
-            found = ray._private.state.actors(self.actor._actor_id.hex())
-        return found.get("State") not in ("RESTARTING", "PENDING_CREATION")
+            return ray._private.state.actors(self.actor._actor_id.hex())
+        return {}
 
 
 @dataclasses.dataclass
 class _Sent:
     ask: Ask
-    since: float
+    num_restarts: int
+    """Of the actor, then."""
 
 
 class RemoteScore:
@@ -128,7 +146,7 @@ class RemoteScore:
         self._while_waiting, self._holds_a_place = while_waiting, holds_a_place
         self._asked: dict[ray.ObjectRef, _Sent] = {}
         self._resent = collections.Counter[Ask]()
-        """After the actor had been at it, and died."""
+        """After the actor had died, and been started anew."""
         self._places_asked, self._without_place = time.monotonic(), 0.0
         self._send(first)
 
@@ -160,12 +178,12 @@ class RemoteScore:
                 sent, failure = self._asked.pop(ready[0]), error
             if not _is_of_the_actor(failure):
                 raise ScoringFailedError(_cause(failure)) from None
-            at_work = time.monotonic() - sent.since > RESENT_AFTER_S
-            self._resent[sent.ask] += at_work
+            was_started_anew = sent.ask.num_restarts() > sent.num_restarts
+            self._resent[sent.ask] += was_started_anew
             patient = time.monotonic() <= deadline and self._resent[sent.ask] <= MAX_RESENT
             if isinstance(failure, ray.exceptions.ActorUnavailableError) and patient:
                 # Whatever the actor held died with it: apart from each other, all but the one that kills it get through.
-                self._pause(random.uniform(RESENT_AFTER_S, APART_S) if at_work else RESENT_AFTER_S)
+                self._pause(random.uniform(RESENT_AFTER_S, APART_S) if was_started_anew else RESENT_AFTER_S)
                 self._send(sent.ask)
             elif self._ask_another():
                 deadline, asked = time.monotonic() + UNAVAILABLE_S, time.monotonic()
@@ -186,7 +204,8 @@ class RemoteScore:
         return True
 
     def _send(self, ask: Ask) -> None:
-        self._asked[ask()] = _Sent(ask, time.monotonic())
+        num_restarts = ask.num_restarts()
+        self._asked[ask()] = _Sent(ask, num_restarts)
 
     def _lacks_place(self, now: float) -> bool:
         """True where Ray looks for a node for every actor that is asked. Raises NoScorerError where it has for long."""
@@ -212,8 +231,8 @@ def _best_on(node: str) -> NodeAffinitySchedulingStrategy:
 
 
 def _is_of_the_actor(error: ray.exceptions.RayError) -> bool:
-    """True where another actor may do better: this one is dead or away, or its node does not see the shared folders."""
-    return isinstance(error, ray.exceptions.RayActorError) or isinstance(_cause(error), DiskNotSharedError)
+    """True where another actor may do better: this one is dead or away, or its node sees other folders or has other files."""
+    return isinstance(error, ray.exceptions.RayActorError) or isinstance(_cause(error), DiskNotSharedError | OtherInputsError)
 
 
 def _cause(error: ray.exceptions.RayError) -> BaseException:
@@ -256,16 +275,17 @@ class ScorerPool:
         turn = itertools.count(sum(trial_id.encode()))
 
         def submit(request: Any) -> RemoteScore:
-            asks = self._asks(next(turn), lambda actor: actor.score.remote(request, trial_id))
+            key = request.stage().key if isinstance(request, ScoreRequest) else ""
+            asks = self._asks(next(turn), lambda actor: actor.score.remote(request, trial_id, key))
             return RemoteScore(asks, while_waiting, holds_a_place=True)
 
         return submit
 
     def baseline(
-        self, compute: Callable[..., dict[str, Any]], spec: TrialSpec, *, target: str, key: str, ledger: Ledger
+        self, compute: Callable[..., dict[str, Any]], spec: TrialSpec, *, target: str, key: str, ledger_folder: Path
     ) -> RemoteScore:
         """The floor of a target, under way."""
-        asks = self._asks(sum(target.encode()), lambda actor: actor.baseline.remote(compute, spec, target, key, ledger))
+        asks = self._asks(sum(target.encode()), lambda actor: actor.baseline.remote(compute, spec, target, key, ledger_folder))
         return RemoteScore(asks)
 
     def _asks(self, turn: int, send: Callable[[ActorHandle], ray.ObjectRef]) -> list[Ask]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import os
 import random
 import socket
@@ -25,7 +26,7 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from timbre_ray.backbones import UnreachableWeightsError, pipeline_at_hand
+from timbre_ray.backbones import UnreachableWeightsError, lies_whole
 from timbre_ray.cluster.autoscaling import HEAD, in_words_of_a_sweep
 from timbre_ray.cluster.functions import NoGpuError, Worker, check_gpu
 from timbre_ray.cluster.notice import GRACE_S, draining_nodes
@@ -34,6 +35,7 @@ from timbre_ray.cluster.spot import drain_own_node
 from timbre_ray.cluster.storage_probe import ask_node
 from timbre_ray.inputs import OtherInputsError
 from timbre_ray.leaving import Leaving
+from timbre_ray.object_storage import StorageError
 from timbre_ray.patience import patiently
 from timbre_ray.shared_disk import DiskNotSharedError
 from timbre_ray.sweep import PlannedTrial
@@ -65,16 +67,20 @@ class Needs:
     weights: bool
     """Also that the backbone lies there already: one that fails because it cannot fetch it must have a stand-in that need not."""
 
-    def check(self) -> None:
-        """Raises OtherInputsError, or UnreachableWeightsError."""
-        spec = self.trial.spec
-        if self.trial.inputs is not None:
-            self.trial.inputs.check(spec)
-        if self.weights and pipeline_at_hand(spec.backbone) is None:
-            raise UnreachableWeightsError(
-                f"node {socket.gethostname()}: backbone.name={spec.backbone.name!r} does not lie there, and the hub does not "
-                "bring it. Copy it to that node's hub cache (HF_HOME), or give it a way to the hub"
+    def fault_here(self, patience_s: float) -> str | None:
+        spec, inputs = self.trial.spec, self.trial.inputs
+        try:
+            if inputs is not None:
+                check = functools.partial(inputs.check, spec)
+                patiently(check, place=spec.clips.path, what="read the recordings", patience_s=patience_s)
+        except (OtherInputsError, StorageError) as error:
+            return str(error)
+        if self.weights and not lies_whole(spec.backbone):
+            return (
+                f"node {socket.gethostname()}: backbone.name={spec.backbone.name!r} or its AudioMAE does not lie there whole, "
+                "and the hub does not bring it. Copy it to that node's hub cache (HF_HOME), or give it a way to the hub"
             )
+        return None
 
 
 @contextlib.contextmanager
@@ -101,10 +107,11 @@ def leave_if_unfit(worker: Worker, needs: Needs | None = None) -> str | None:
     own = ray.get_runtime_context().get_node_id()
     nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
     others = stand_ins(own, nodes, worker=worker, draining=draining_nodes())
-    if not _one_is_fit(others, worker, needs):
+    stand_in = _one_that_is_fit(others, worker, needs)
+    if stand_in is None:
         return None
     fault = fault_here(worker, needs, patience_s=worker.patience_s)  # again: a server that is back serves this node, too
-    if fault is None or not _all_have_started(own):
+    if fault is None or not _all_have_started(own) or stand_in in draining_nodes():  # it may lack what this one has
         return None
     message = (
         f"node {nodes[own]['NodeManagerAddress']} ({own[:12]}) {_LEFT}, its trials go on elsewhere: {fault}. "
@@ -133,16 +140,14 @@ def fault_here(worker: Worker, needs: Needs | None = None, patience_s: float = 0
             _write(root, patience_s)
         if worker.device == "cuda":
             check_gpu()
-        if needs is not None:
-            needs.check()
-    except (DiskNotSharedError, NoGpuError, OtherInputsError, UnreachableWeightsError) as error:
+    except (DiskNotSharedError, NoGpuError) as error:
         return str(error)
     except OSError as error:
         return (
             f"run.cache={str(worker.store_root)!r}: node {socket.gethostname()} cannot write there ({error.strerror or error}). "
             "Make room or mount it writable on that node, or name another folder"
         )
-    return None
+    return None if needs is None else needs.fault_here(patience_s)
 
 
 def stand_ins(own: str, nodes: Mapping[str, Mapping[str, Any]], *, worker: Worker, draining: Collection[str]) -> list[str]:
@@ -185,17 +190,19 @@ def _all_have_started(own: str) -> bool:
     return True
 
 
-def _one_is_fit(node_ids: Sequence[str], worker: Worker, needs: Needs | None) -> bool:
+def _one_that_is_fit(node_ids: Sequence[str], worker: Worker, needs: Needs | None) -> str | None:
     task, deadline = ray.remote(fault_here), time.monotonic() + ANSWER_TIMEOUT_S
-    waiting = [ask_node(task, node_id, worker, needs) for node_id in random.sample(node_ids, min(len(node_ids), MOST_ASKED))]
+    drawn = random.sample(node_ids, min(len(node_ids), MOST_ASKED))
+    waiting = {ask_node(task, node_id, worker, needs): node_id for node_id in drawn}
     while waiting:
-        ready, waiting = ray.wait(waiting, timeout=max(0.0, deadline - time.monotonic()))
+        ready, _ = ray.wait(list(waiting), timeout=max(0.0, deadline - time.monotonic()))
         if not ready:
-            return False
+            return None
+        node_id = waiting.pop(ready[0])
         with contextlib.suppress(ray.exceptions.RayError):  # gone meanwhile
             if ray.get(ready[0]) is None:
-                return True
-    return False
+                return node_id
+    return None
 
 
 def _write(folder: Path, patience_s: float) -> None:

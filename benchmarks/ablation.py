@@ -29,7 +29,7 @@ from timbre_ray.models.vggish import VGGish
 from timbre_ray.priors import PRIORS
 from timbre_ray.specs import SamplerSpec, TrialSpec
 from timbre_ray.stage_keys import ScoreRequest, StageKeys
-from timbre_ray.stages import CLASS_AUDIO_SEED
+from timbre_ray.stages import CLASS_AUDIO_SEED, mixed_targets
 from timbre_ray.store import Store
 from timbre_ray.sweep import PlannedTrial, load_sweep
 from timbre_ray.trial import run_trial
@@ -139,8 +139,7 @@ class Script:
         self.generated(partner_prompt)
         partners = read_clips(self.folder / "class")
         target = normalise_waveform(torch.stack([read_audio(path) for path in self.files.train]))
-        rows = torch.arange(len(partners)) % len(target)
-        self._write(mix(target[rows], partners, gain_db), "mixed")
+        self._write(mix(target[mixed_targets(len(partners), len(target))], partners, gain_db), "mixed")
         return "mixed", "mixed"
 
     def _write(self, clips: torch.Tensor, name: str) -> list[Path]:

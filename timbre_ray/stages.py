@@ -101,7 +101,7 @@ class TrialStages:
         def produce(folder: Path) -> None:
             class_clips = read_clips(partner.folder)
             target_clips = read_clips(target.folder, "train")
-            waveform = mix(target_clips[_partners(len(class_clips), len(target_clips))], class_clips, gain_db)
+            waveform = mix(target_clips[mixed_targets(len(class_clips), len(target_clips))], class_clips, gain_db)
             write_clips(waveform, folder)
             self._save_encoded(waveform, folder)
 
@@ -265,7 +265,7 @@ class TrialStages:
         return self.keys.request({name: artifact.key for name, artifact in audio.items()})
 
 
-def _partners(num_class_clips: int, num_targets: int) -> Tensor:
+def mixed_targets(num_class_clips: int, num_targets: int) -> Tensor:
     """Target clip of each class clip: each in its turn, or, where targets are more, from all recordings alike."""
     each = torch.arange(num_class_clips)
     return each % num_targets if num_targets <= num_class_clips else each * num_targets // num_class_clips

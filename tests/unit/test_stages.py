@@ -21,7 +21,7 @@ from timbre_ray.leaving import Leaving
 from timbre_ray.models.backbone import load_backbone
 from timbre_ray.specs import BackboneSpec, ClipsSpec, DreamboothSpec, EvaluateSpec, SamplerSpec, TeacherSpec, TrialSpec
 from timbre_ray.stage_keys import ScoreRequest, StageKeys
-from timbre_ray.stages import TrialStages, _partners
+from timbre_ray.stages import TrialStages, mixed_targets
 from timbre_ray.store import Store
 from timbre_ray.trial import export, run_trial
 from timbre_ray.trial_progress import Progress
@@ -228,8 +228,8 @@ def test_half_precision_generates_what_single_does_nearly_and_trains_in_single(t
 
 
 def test_mixtures_come_from_all_recordings() -> None:
-    assert _partners(5, 3).tolist() == [0, 1, 2, 0, 1] and _partners(3, 3).tolist() == [0, 1, 2]
-    assert _partners(4, 10).tolist() == [0, 2, 5, 7], "not the first four alone"
+    assert mixed_targets(5, 3).tolist() == [0, 1, 2, 0, 1] and mixed_targets(3, 3).tolist() == [0, 1, 2]
+    assert mixed_targets(4, 10).tolist() == [0, 2, 5, 7], "not the first four alone"
 
 
 def test_class_audio_is_of_its_own_noise_for_each_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ HEAD = """# Speed
 
 Written by `make speed`. Each row is ours against the peers' way ([benchmarks/baseline.py](../../benchmarks/baseline.py)) in one
 run, sides in turns. A ratio is of two neighbouring runs; the table has the median of the repetitions and, in brackets, the
-smallest and the largest. Rows without a model's name are at the miniature's size on one CPU thread; those of audioldm2 and
-audioldm2-large are of random weights in the published shapes on a GPU (times do not depend on what the weights are).
+smallest and the largest. Rows without a model's name are at the miniature's size, on one CPU thread unless they say otherwise;
+those of audioldm2 and audioldm2-large are of random weights in the published shapes on a GPU (times do not depend on what the
+weights are).
 What was tried and what did not work: [log.md](log.md).
 """
 

@@ -90,12 +90,22 @@ def lies_whole(spec: BackboneSpec) -> bool:
         return False
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     parts = [name for name, value in index.items() if isinstance(value, list) and value[0]]
-    if not all(any(path.is_file() for path in (folder / part).glob("*")) for part in parts):
+    if not all(_is_whole(folder / part) for part in parts):
         return False
     if spec.audiomae is None and (folder / "audiomae").is_dir():
-        return True
+        return _is_whole(folder / "audiomae")
     name = spec.audiomae or PUBLISHED_AUDIOMAE
-    return Path(name).exists() or at_hand(name, None, "config.json") is not None
+    encoder = Path(name) if Path(name).exists() else at_hand(name, None, "config.json")
+    return encoder is not None and (encoder.is_file() or _is_whole(encoder))
+
+
+def _is_whole(part: Path) -> bool:
+    """Of a model its weights, all that their index names; of anything else a file at least."""
+    indices = [json.loads(path.read_text(encoding="utf-8")) for path in part.glob("*.safetensors.index.json")]
+    if not all((part / file).is_file() for index in indices for file in index["weight_map"].values()):
+        return False
+    wanted = "*.safetensors" if (part / "config.json").is_file() else "*"
+    return any(path.is_file() for path in part.glob(wanted))
 
 
 def at_hand(name: str, revision: str | None, file: str) -> Path | None:

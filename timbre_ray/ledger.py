@@ -95,10 +95,13 @@ class Ledger:
     def sync(self) -> None:
         """Pulls, and gives the mirror what it lacks: records of runs before there was one, and of trials that finished while
         it could not be reached."""
-        finished = [record for record in self.trials() if record["status"] == "finished"] if self._mirror else []
-        there = self.pull()
         if self._mirror is None:
             return
+        finished = []
+        for path in (self.folder / "trials").glob("*.json"):
+            with contextlib.suppress(ValueError):  # a copy that a loss of power has spoilt: the mirror has it
+                finished += [record for record in [self._read(path)] if record["status"] == "finished"]
+        there = self.pull()
         for record in finished:
             current = self._read(self._path("trials", record["trial_id"]))
             if current["status"] != "finished" and current.get("trial_key") == record.get("trial_key"):

@@ -51,8 +51,15 @@ def test_a_download_that_broke_off_does_not_lie_whole(published: Path, tmp_path:
     assert not lies_whole(BackboneSpec(name=str(published))), "the published AudioMAE is not here"
     assert not lies_whole(BackboneSpec(name="nobody/has-this", audiomae=audiomae))
     broken = shutil.copytree(published, tmp_path / "broken")
-    shutil.rmtree(broken / "vocoder")
-    assert not lies_whole(BackboneSpec(name=str(broken), audiomae=audiomae)), "its index came first"
+    for path in (broken / "vocoder").glob("*.safetensors"):
+        path.unlink()
+    assert not lies_whole(BackboneSpec(name=str(broken), audiomae=audiomae)), "small files come first"
+    parts = shutil.copytree(published, tmp_path / "parts")
+    (parts / "unet" / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-2-of-2.safetensors"}}')
+    assert not lies_whole(BackboneSpec(name=str(parts), audiomae=audiomae)), "one of several files is missing"
+    encoder = shutil.copytree(MINI / "audiomae", tmp_path / "encoder")
+    next(encoder.glob("*.safetensors")).unlink()
+    assert not lies_whole(BackboneSpec(name=str(published), audiomae=str(encoder)))
 
 
 def test_a_folder_is_its_weights_wherever_it_lies(published: Path, tmp_path: Path) -> None:

@@ -179,7 +179,11 @@ def test_a_trial_that_asha_stops_leaves_no_checkpoint(tmp_path: Path) -> None:
     assert not own.exists() and other.is_dir() and Ledger(tmp_path).trial("a-flute-s0")["status"] == "finished"
     own.mkdir()
     (own / "resume.pt").write_bytes(b"written while it was being stopped")
-    callback.on_experiment_end([])
+    Ledger(tmp_path).write_trial({**Ledger(tmp_path).trial("a-flute-s0"), "status": "failed"})
+    callback.on_experiment_end([trial])
+    assert own.is_dir(), "one that is to go on has the same training"
+    Ledger(tmp_path).write_trial({**Ledger(tmp_path).trial("a-flute-s0"), "status": "finished"})
+    callback.on_experiment_end([trial])
     assert not own.exists() and other.is_dir()
 
 

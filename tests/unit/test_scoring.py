@@ -21,6 +21,7 @@ from timbre_ray.cluster.functions import Worker
 from timbre_ray.inputs import OtherInputsError
 from timbre_ray.leaving import Leaving
 from timbre_ray.shared_disk import DiskNotSharedError, SharedDisk
+from timbre_ray.specs import ClipsSpec, TrialSpec
 from timbre_ray.stage_keys import ScoreRequest
 
 NOTHING = object()
@@ -66,7 +67,7 @@ class Actors:
         return scoring.ScorerPool(self.handles()).submitter(trial_id, while_waiting)("request")
 
     def _of(self, number: int) -> Callable[[str, str], tuple[int, int]]:
-        def remote(request: str, trial_id: str, key: str) -> tuple[int, int]:
+        def remote(request: str, trial_id: str, planned: None) -> tuple[int, int]:
             self.sent.append(number)
             return number, len(self.sent)
 
@@ -153,9 +154,15 @@ def test_other_judges_on_an_actors_node_leave_it_to_the_next(actors: Callable[..
     actor = scoring.Scorer(
         worker=Worker(store_root=tmp_path, device="cpu", threads=1), score=lambda *a, **k: SCORE, watchdog=contextlib.nullcontext
     )
-    assert actor.score(asked, "trial", asked.stage().key) == SCORE
-    with pytest.raises(OtherInputsError, match="what judges .*code there is not .*install the same version there") as caught:
-        actor.score(asked, "trial", "another key")
+    judges, version = scoring.judged_by(asked)
+    assert actor.score(asked, "trial", (judges, version)) == SCORE
+    gone = dataclasses.replace(asked, vggish=str(tmp_path / "gone.pth"))
+    for other, planned in ((asked, ("others", version)), (asked, (judges, version + 1)), (gone, (judges, version))):
+        with pytest.raises(OtherInputsError, match="what judges .*code there is not .*install the same version there") as caught:
+            actor.score(other, "trial", planned)
+    spec = TrialSpec(clips=ClipsSpec(path="flute"))
+    with pytest.raises(OtherInputsError):
+        actor.baseline(lambda *a, **k: SCORE, spec, "flute", "k", tmp_path, ("others", version))
     pool = actors([raised(caught.value)], [SCORE])
     assert pool.request().result() == SCORE and pool.sent == [0, 1]
 

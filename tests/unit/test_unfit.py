@@ -105,15 +105,15 @@ class Cluster:
     refusal: str | None = None
     all_have_started: bool = True
     draining_by_then: tuple[str, ...] = ("twin",)
-    asked: list[str] = dataclasses.field(default_factory=list)
+    asked: list[list[str]] = dataclasses.field(default_factory=list)
     drained: list[str] = dataclasses.field(default_factory=list)
 
     def fault_here(self, worker: Worker, needs: unfit.Needs | None, patience_s: float = 0.0) -> str | None:
         return self.faults.pop(0) if len(self.faults) > 1 else self.faults[0]
 
-    def one_that_is_fit(self, node_ids: list[str], worker: Worker, needs: unfit.Needs | None) -> str | None:
-        self.asked = node_ids
-        return node_ids[0] if self.fit and node_ids else None
+    def one_is_fit(self, node_ids: list[str], worker: Worker, needs: unfit.Needs | None) -> bool:
+        self.asked.append(node_ids)
+        return self.fit and bool(node_ids)
 
     def drain(self, seconds: float, message: str) -> str | None:
         self.drained.append(message)
@@ -125,11 +125,12 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cluster]:
     def make(*faults: str | None, **settings: Any) -> Cluster:
         made = Cluster(list(faults), **settings)
         monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "own"))
+        monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
         monkeypatch.setattr(ray, "nodes", lambda: [{**value, "NodeID": name} for name, value in NODES.items()])
         looks = iter([["twin"]])
         monkeypatch.setattr(unfit, "draining_nodes", lambda: next(looks, made.draining_by_then))
         monkeypatch.setattr(unfit, "fault_here", made.fault_here)
-        monkeypatch.setattr(unfit, "_one_that_is_fit", made.one_that_is_fit)
+        monkeypatch.setattr(unfit, "_one_is_fit", made.one_is_fit)
         monkeypatch.setattr(unfit, "_all_have_started", lambda own: made.all_have_started)
         monkeypatch.setattr(unfit, "drain_own_node", made.drain)
         return made
@@ -142,7 +143,7 @@ def test_a_node_that_alone_cannot_work_leaves(worker: Worker, cluster: Callable[
     with pytest.raises(unfit.UnfitNodeError, match=r"node 10.0.0.7 \(own\) left the sweep.*no disk: mount it\. Once") as raised:
         with unfit.leaving_if_unfit(worker):
             raise ValueError("a consequence")
-    assert raised.value.preempted and here.drained == [str(raised.value)] and here.asked == ["head", "driver"]
+    assert raised.value.preempted and here.drained == [str(raised.value)] and here.asked == [["head", "driver"]] * 2
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_a_node_that_alone_cannot_work_leaves(worker: Worker, cluster: Callable[
         (["no disk", None], {}, "driver"),  # it has passed meanwhile
         (["no disk"], {"all_have_started": False}, "driver"),  # those that start would wait for ever
         (["no disk"], {"refusal": "no such node"}, "driver"),
-        (["no disk"], {"draining_by_then": ("head",)}, "driver"),  # what would stand in goes itself
+        (["no disk"], {"draining_by_then": ("twin", "head", "driver")}, "driver"),  # what would stand in goes itself
         (["no disk"], {}, "own"),
         (["no disk"], {}, ""),  # there is one machine
     ],

@@ -94,9 +94,9 @@ class SweepCallback(Callback):
         """Once more: a checkpoint may have been on its way when its trial was stopped. Not that of one to go on with."""
         if not self._stopped_early:
             return
-        status = {record["trial_id"]: record["status"] for record in self._ledger.trials()}
         with contextlib.suppress(Exception):  # as in _drop_checkpoint
-            to_go_on = [planned for planned in map(self._planned, trials) if status.get(planned.trial_id) == "running"]
+            status = {record["trial_id"]: record["status"] for record in self._ledger.trials()}
+            to_go_on = [planned for planned in map(self._planned, trials) if status.get(planned.trial_id) != "finished"]
             kept = {_training(planned).key for planned in to_go_on}
             for planned in self._stopped_early:
                 if _training(planned).key not in kept:

@@ -25,8 +25,9 @@ from timbre_ray.cluster.functions import Functions, Worker
 from timbre_ray.cluster.resources import as_ray_options
 from timbre_ray.cluster.unfit import UnfitNodeError, leaving_if_unfit
 from timbre_ray.cluster.watchdog import Watchdog
-from timbre_ray.identity import JUDGES
+from timbre_ray.identity import JUDGES, VERSIONS, judges_digest
 from timbre_ray.inputs import OtherInputsError
+from timbre_ray.patience import may_pass
 from timbre_ray.shared_disk import DiskNotSharedError
 from timbre_ray.specs import TrialSpec
 from timbre_ray.stage_keys import ScoreRequest
@@ -67,25 +68,42 @@ class Scorer:
     def prepare(self, prepare: Callable[[Worker], None]) -> None:
         prepare(self._worker)
 
-    def score(self, request: Any, trial_id: str, key: str = "") -> dict[str, Any]:
-        """key: of the score where the trial runs, whose judges and code are the plan's. Raises OtherInputsError where it is
-        another here."""
-        if key and request.stage().key != key:
+    def _check(self, judged: Any, planned: tuple[str, int] | None) -> None:
+        """planned: ``judged_by`` of it where judges and code are the plan's. Raises OtherInputsError where they are not here."""
+        if planned is None:
+            return
+        try:
+            found = judged_by(judged)
+        except OSError as error:
+            if may_pass(error):
+                raise
+            found = None  # what is not there is other, too
+        if found != planned:
             raise OtherInputsError(
                 f"node {socket.gethostname()}: what judges ({', '.join(JUDGES)} of evaluate) or the code there is not "
                 "what the sweep was planned with. Copy the driver's files to that node, or install the same version there"
             )
+
+    def score(self, request: Any, trial_id: str, planned: tuple[str, int] | None = None) -> dict[str, Any]:
         with _ending_if_unfit(self._worker), self._watchdog(), self._store.attributed_to(trial_id):
+            self._check(request, planned)
             return self._score(request, worker=self._worker, store=self._store)
 
     def baseline(
-        self, compute: Callable[..., dict[str, Any]], spec: TrialSpec, target: str, key: str, ledger_folder: Path
-    ) -> None:
+        self, compute: Callable[..., dict[str, Any]], spec: TrialSpec, target: str, key: str, ledger_folder: Path,
+        planned: tuple[str, int] | None = None,
+    ) -> None:  # fmt: skip
         """Writes the record itself, as trials do: a report in the middle of the run has its floor."""
         with _ending_if_unfit(self._worker), self._watchdog(), self._store.attributed_to(f"baseline-{target}"):
+            self._check(spec.evaluate, planned)
             record = compute(spec, worker=self._worker, store=self._store)
             self._store.confirm()
             self._worker.ledger(ledger_folder).write_baseline(target, {**record, "target": target, "key": key})
+
+
+def judged_by(judged: Any) -> tuple[str, int]:
+    """judged: what names the JUDGES, a ScoreRequest or a trial's ``evaluate`` -> their digest and the code's version, here."""
+    return judges_digest(*(getattr(judged, name) for name in JUDGES)), VERSIONS["score"]
 
 
 @contextlib.contextmanager
@@ -275,8 +293,8 @@ class ScorerPool:
         turn = itertools.count(sum(trial_id.encode()))
 
         def submit(request: Any) -> RemoteScore:
-            key = request.stage().key if isinstance(request, ScoreRequest) else ""
-            asks = self._asks(next(turn), lambda actor: actor.score.remote(request, trial_id, key))
+            planned = judged_by(request) if isinstance(request, ScoreRequest) else None
+            asks = self._asks(next(turn), lambda actor: actor.score.remote(request, trial_id, planned))
             return RemoteScore(asks, while_waiting, holds_a_place=True)
 
         return submit
@@ -285,7 +303,9 @@ class ScorerPool:
         self, compute: Callable[..., dict[str, Any]], spec: TrialSpec, *, target: str, key: str, ledger_folder: Path
     ) -> RemoteScore:
         """The floor of a target, under way."""
-        asks = self._asks(sum(target.encode()), lambda actor: actor.baseline.remote(compute, spec, target, key, ledger_folder))
+        asks = self._asks(sum(target.encode()), lambda actor: actor.baseline.remote(
+            compute, spec, target, key, ledger_folder, judged_by(spec.evaluate)
+        ))  # fmt: skip
         return RemoteScore(asks)
 
     def _asks(self, turn: int, send: Callable[[ActorHandle], ray.ObjectRef]) -> list[Ask]:

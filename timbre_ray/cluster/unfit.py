@@ -105,16 +105,15 @@ def leave_if_unfit(worker: Worker, needs: Needs | None = None) -> str | None:
     if not worker.driver_node or fault_here(worker, needs) is None:
         return None
     own = ray.get_runtime_context().get_node_id()
-    nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
-    others = stand_ins(own, nodes, worker=worker, draining=draining_nodes())
-    stand_in = _one_that_is_fit(others, worker, needs)
-    if stand_in is None:
+    if not _has_a_stand_in(own, worker, needs):
         return None
     fault = fault_here(worker, needs, patience_s=worker.patience_s)  # again: a server that is back serves this node, too
-    if fault is None or not _all_have_started(own) or stand_in in draining_nodes():  # it may lack what this one has
+    if fault is None or not _all_have_started(own):
+        return None
+    if not _has_a_stand_in(own, worker, needs):  # still: what stood in may have left for want of what this one has
         return None
     message = (
-        f"node {nodes[own]['NodeManagerAddress']} ({own[:12]}) {_LEFT}, its trials go on elsewhere: {fault}. "
+        f"node {ray.util.get_node_ip_address()} ({own[:12]}) {_LEFT}, its trials go on elsewhere: {fault}. "
         "Once mended it joins again by `ray stop` and `ray start`"
     )
     return message if drain_own_node(GRACE_S, message) is None else None
@@ -190,19 +189,22 @@ def _all_have_started(own: str) -> bool:
     return True
 
 
-def _one_that_is_fit(node_ids: Sequence[str], worker: Worker, needs: Needs | None) -> str | None:
+def _has_a_stand_in(own: str, worker: Worker, needs: Needs | None) -> bool:
+    nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+    return _one_is_fit(stand_ins(own, nodes, worker=worker, draining=draining_nodes()), worker, needs)
+
+
+def _one_is_fit(node_ids: Sequence[str], worker: Worker, needs: Needs | None) -> bool:
     task, deadline = ray.remote(fault_here), time.monotonic() + ANSWER_TIMEOUT_S
-    drawn = random.sample(node_ids, min(len(node_ids), MOST_ASKED))
-    waiting = {ask_node(task, node_id, worker, needs): node_id for node_id in drawn}
+    waiting = [ask_node(task, node_id, worker, needs) for node_id in random.sample(node_ids, min(len(node_ids), MOST_ASKED))]
     while waiting:
-        ready, _ = ray.wait(list(waiting), timeout=max(0.0, deadline - time.monotonic()))
+        ready, waiting = ray.wait(waiting, timeout=max(0.0, deadline - time.monotonic()))
         if not ready:
-            return None
-        node_id = waiting.pop(ready[0])
+            return False
         with contextlib.suppress(ray.exceptions.RayError):  # gone meanwhile
             if ray.get(ready[0]) is None:
-                return node_id
-    return None
+                return True
+    return False
 
 
 def _write(folder: Path, patience_s: float) -> None:

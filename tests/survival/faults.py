@@ -256,7 +256,7 @@ def table() -> dict[str, Fault]:
         ),
         Fault(
             name="scorer-node",
-            struck="`kill -9` of the raylet under the evaluation actor; a waiting trial fills the other node; a third joins later",
+            struck="`kill -9` of the raylet under the evaluation actor; a waiting trial fills the other node; then a third joins",
             play=scorer_node, **retried,
         ),
         Fault(name="raylet", struck="`kill -9` of the raylet under a trial; another node is left", play=raylet, **retried),

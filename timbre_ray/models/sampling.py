@@ -97,7 +97,7 @@ def decode(backbone: Backbone, latents: Tensor, mel_inversion: str = "vocoder") 
     """latents: (batch, channels, time, mel) -> (batch, samples) on the CPU.
 
     Clip by clip: the VAE's and the vocoder's activations of ten leave a processor's cache (1.2 times the time, measured), and on
-    a GPU they would decide how much memory a batch takes.
+    a GPU a batch of them would take so many times the memory.
     """
     waveforms = []
     for one in latents.split(1):
